@@ -11,5 +11,56 @@ __version__ = "0.1.0"
 # In a bare checkout the model and processing folders stand beside this one, not inside it: make
 # `clippo.modeling_clippo` and `clippo.processing` importable there too (setup.py maps them when installed).
 _checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "setup.py").is_file() and (_checkout / "modeling_clippo" / "modeling_clippo.py").is_file():
+if (_checkout / "modeling_clippo" / "modeling_clippo.py").is_file():
     __path__.append(str(_checkout))
+
+from transformers import (  # noqa: E402 - the path above has to be there first
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from clippo.modeling_clippo import (  # noqa: E402
+    ClippoConfig,
+    ClippoForImageClassification,
+    ClippoForSequenceClassification,
+    ClippoModel,
+    ClippoVisionModel,
+)
+from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer  # noqa: E402
+
+AutoConfig.register(ClippoConfig.model_type, ClippoConfig, exist_ok=True)
+AutoModel.register(ClippoConfig, ClippoModel, exist_ok=True)
+AutoModelForZeroShotImageClassification.register(ClippoConfig, ClippoModel, exist_ok=True)
+AutoModelForImageClassification.register(ClippoConfig, ClippoForImageClassification, exist_ok=True)
+AutoModelForSequenceClassification.register(ClippoConfig, ClippoForSequenceClassification, exist_ok=True)
+AutoImageProcessor.register(ClippoConfig, image_processor_classes={"pil": ClippoImageProcessor}, exist_ok=True)
+AutoTokenizer.register(ClippoConfig, ClippoTokenizer, exist_ok=True)
+AutoProcessor.register(ClippoConfig, ClippoProcessor, exist_ok=True)
+
+# From here on every save_pretrained, Trainer's checkpoints too, carries the code beside the weights, so that the folder
+# opens with trust_remote_code=True where this package is not installed.
+ClippoConfig.register_for_auto_class()
+ClippoModel.register_for_auto_class("AutoModel")
+ClippoVisionModel.register_for_auto_class("AutoModel")
+ClippoForImageClassification.register_for_auto_class("AutoModelForImageClassification")
+ClippoForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+ClippoImageProcessor.register_for_auto_class("AutoImageProcessor")
+ClippoTokenizer.register_for_auto_class("AutoTokenizer")
+ClippoProcessor.register_for_auto_class("AutoProcessor")
+
+__all__ = [
+    "ClippoConfig",
+    "ClippoForImageClassification",
+    "ClippoForSequenceClassification",
+    "ClippoImageProcessor",
+    "ClippoModel",
+    "ClippoProcessor",
+    "ClippoTokenizer",
+    "ClippoVisionModel",
+]
