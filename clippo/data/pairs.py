@@ -1,0 +1,164 @@
+"""Map-style data sets of (image, text) pairs that draw a fresh text, and language, each time an image is read.
+
+Random draws use torch's global generator, so that the Trainer's seeding and its saved generator states cover them.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import torch
+from PIL import Image as PILImage
+from torch.utils.data import Dataset
+
+
+def _draw(count: int) -> int:
+    """A whole number in [0, count)."""
+    return int(torch.randint(count, ()))
+
+
+class EmojiPairs(Dataset):
+    """The emoji data set (`scripts/build_emoji_dataset.py`) as pairs of one picture and one of its texts.
+
+    With `sampling` an item is a picture, read with a language and text drawn at random: each picture comes once an
+    epoch, so no batch holds a picture twice and no text's own picture counts as its negative. Without, an item is a
+    fixed (picture, language) row with its name, for validation.
+
+    Args:
+        folder: where `pictures.parquet` and `annotations.parquet` are.
+        split: "train" or "held_out" pairs.
+        languages: CLDR codes to take texts from; None takes all. `set_languages` changes it later.
+        sampling: draw texts at random (see above).
+        p_name: probability of the name; otherwise the text is made of keywords. Pictures without keywords give the name.
+        p_join: probability that a keyword text joins two or three keywords by a space.
+
+    Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
+    `picture` is the index into `images`, `picture_ids` and `emoji`.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        languages: Sequence[str] | None = None,
+        sampling: bool = True,
+        p_name: float = 0.5,
+        p_join: float = 0.0,
+    ):
+        if split not in ("train", "held_out"):
+            raise ValueError(f'split must be "train" or "held_out", got {split!r}.')
+        for label, value in (("p_name", p_name), ("p_join", p_join)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{label} is a probability, got {value}.")
+        folder = Path(folder)
+        for file in ("pictures.parquet", "annotations.parquet"):
+            if not (folder / file).is_file():
+                raise FileNotFoundError(f"No {file} in {folder}: build it with scripts/build_emoji_dataset.py.")
+        self.split, self.sampling, self.p_name, self.p_join = split, sampling, p_name, p_join
+
+        pictures = parquet.read_table(folder / "pictures.parquet")
+        self.picture_ids: list[str] = pictures["id"].to_pylist()
+        self.emoji: list[str] = pictures["emoji"].to_pylist()
+        # Decoded once: an epoch lasts seconds, decoding the PNGs again would be most of it.
+        self.images = np.stack([_decode(cell["bytes"]) for cell in pictures["image"].to_pylist()])  # (P, S, S, 4)
+
+        index = {picture_id: i for i, picture_id in enumerate(self.picture_ids)}
+        columns = ("id", "language", "script", "name", "keywords", "split")
+        table = parquet.read_table(folder / "annotations.parquet", columns=list(columns))
+        self.scripts: dict[str, str] = {}  # language -> script
+        self._rows: list[tuple[int, str, str, list[str]]] = []  # picture, language, name, keywords
+        for values in zip(*(table[column].to_pylist() for column in columns), strict=True):
+            picture_id, language, script, name, keywords, row_split = values
+            self.scripts[language] = script
+            if row_split == split:
+                self._rows.append((index[picture_id], language, name, keywords))
+        self.set_languages(languages)
+
+    def set_languages(self, languages: Sequence[str] | None) -> None:
+        """Takes texts from these languages from now on (a curriculum grows them); changes the length.
+
+        Call it before the data loader starts an epoch: workers that already run keep the copy they were given.
+        """
+        if languages is not None:
+            unknown = sorted(set(languages) - set(self.scripts))
+            if unknown:
+                raise ValueError(f"No texts in {', '.join(unknown)}; there are {', '.join(sorted(self.scripts))}.")
+        self.languages = sorted(set(self.scripts if languages is None else languages))
+        chosen = set(self.languages)
+        rows = [row for row in self._rows if row[1] in chosen]
+        if not rows:
+            raise ValueError(f"No {self.split} pairs in {', '.join(self.languages)}.")
+        if self.sampling:
+            by_picture: dict[int, list] = {}
+            for row in rows:
+                by_picture.setdefault(row[0], []).append(row)
+            # Pictures all of whose pairs in these languages are in the other split have nothing to offer here.
+            self._items = [by_picture[picture] for picture in sorted(by_picture)]
+        else:
+            self._items = [[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict:
+        rows = self._items[index]
+        picture, language, name, keywords = rows[_draw(len(rows))] if self.sampling else rows[0]
+        text = self._draw_text(name, keywords) if self.sampling else name
+        return {"image": self.images[picture], "text": text, "language": language, "picture": picture}
+
+    def _draw_text(self, name: str, keywords: list[str]) -> str:
+        if not keywords or float(torch.rand(())) < self.p_name:
+            return name
+        count = 1
+        if self.p_join and float(torch.rand(())) < self.p_join:
+            count = min(len(keywords), 2 + _draw(2))
+        return " ".join(keywords[i] for i in torch.randperm(len(keywords))[:count].tolist())
+
+
+def _decode(png: bytes) -> np.ndarray:
+    with PILImage.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+class ImageTextPairs(Dataset):
+    """Pairs from any map-style `datasets.Dataset` with an image column and one or several caption columns.
+
+    Args:
+        dataset: rows of it are read as `dataset[i][column]`.
+        image_column: its cells are whatever the image processor takes, usually PIL images.
+        caption_columns: cells are a string or a list of strings; one of all captions of a row is drawn at random.
+        sampling: with False the first caption is always taken.
+
+    Items: {"image": the cell, "text": str}.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        image_column: str = "image",
+        caption_columns: str | Sequence[str] = "captions",
+        sampling: bool = True,
+    ):
+        self.dataset, self.image_column, self.sampling = dataset, image_column, sampling
+        self.caption_columns = [caption_columns] if isinstance(caption_columns, str) else list(caption_columns)
+        if not self.caption_columns:
+            raise ValueError("caption_columns is empty: name at least one column that holds captions.")
+        missing = [name for name in (image_column, *self.caption_columns) if name not in dataset.column_names]
+        if missing:
+            raise ValueError(f"No column {', '.join(missing)} in the data set; it has {', '.join(dataset.column_names)}.")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        row = self.dataset[int(index)]
+        captions: list[str] = []
+        for column in self.caption_columns:
+            cell = row[column]
+            captions.extend([cell] if isinstance(cell, str) else cell or [])
+        captions = [caption for caption in captions if caption]
+        if not captions:
+            raise ValueError(f"Row {index} has no caption in {', '.join(self.caption_columns)}: filter such rows first.")
+        return {"image": row[self.image_column], "text": captions[_draw(len(captions)) if self.sampling else 0]}
