@@ -1,0 +1,246 @@
+"""Strings to canvases, a whole batch at once: layout, then 16-pixel columns, then pixels.
+
+The rules are those of the official renderer (big_vision/pp/proj/clippo, op `render_unifont`): characters one after
+another, rows broken by width alone, ink 0 on background 127.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Iterable, Literal
+
+import numpy as np
+
+from .font_files_clippo import MAX_GLYPH_WIDTH, ROW_HEIGHT
+from .fonts_clippo import FontChain
+from .glyphs_clippo import GlyphOptions, glyph_table
+
+CanvasFormat = Literal["uint8", "float", "packed"]
+_CHUNK = 128  # texts drawn at a time, so that their columns stay in the cache
+
+
+@dataclass
+class RenderedText:
+    """A batch of rendered texts.
+
+    Args:
+        canvases: "uint8": uint8 (B, 1, H, W). "float": float32 (B, 1, H, W), x / 255 * 2 - 1.
+            "packed": int64 (B, H / 16, W / 4); bit r (least significant first) of one of its four uint16 is ink at
+            pixel row r of a column.
+        rows_used: int64 (B,), text rows with at least one character on the canvas.
+        chars_total: int64 (B,), code points of the text as given.
+        chars_drawn: int64 (B,), of these, how many are on the canvas, at least in part (a canvas whose height is no
+            multiple of 16 has a partial last row). The others were cut by `max_chars` or by the canvas's height.
+        boxes: per text int64 (chars_drawn, 4): x0, y0, x1, y1 in pixels, x1 and y1 exclusive, in the order of the text.
+    """
+
+    canvases: np.ndarray
+    rows_used: np.ndarray
+    chars_total: np.ndarray
+    chars_drawn: np.ndarray
+    boxes: list[np.ndarray] | None = None
+
+
+@dataclass
+class _Layout:
+    """Where every drawn character goes; all arrays are (characters,) over the whole batch, texts one after another."""
+
+    text: np.ndarray  # index of the text
+    row: np.ndarray
+    x: np.ndarray
+    width: np.ndarray
+    source: np.ndarray  # first column in the glyph table
+
+
+class TextRenderer:
+    """Draws texts in rows of 16 pixels on a canvas.
+
+    Args:
+        fonts: a FontChain, or anything `FontChain.from_source` takes; None is the packaged Unifont.
+        canvas_size: an int, or (height, width) in pixels.
+        max_chars: code points read of a text; None reads all.
+        lowercase: draw ASCII A-Z as a-z. Other scripts keep their capitals, as in the official renderer.
+        monospace: draw whole 16-pixel cells, without trimming.
+        spacing: blank columns kept left of a glyph's ink.
+        min_width: least columns of a character; a blank has exactly these.
+        background, ink: grey values 0..255.
+        antialias: draw grey glyphs from scalable fonts. The default draws black and white everywhere.
+        advances: "ink" spaces characters by their ink, the official rule; "font" by the font's own advances.
+
+    Raises:
+        ValueError: an option out of range; the sentence names it.
+    """
+
+    def __init__(
+        self,
+        fonts: "FontChain | str | os.PathLike | list | None" = None,
+        canvas_size: "int | tuple[int, int]" = (224, 224),
+        max_chars: int | None = 768,
+        lowercase: bool = True,
+        monospace: bool = False,
+        spacing: int = 1,
+        min_width: int = 4,
+        background: int = 127,
+        ink: int = 0,
+        antialias: bool = False,
+        advances: Literal["ink", "font"] = "ink",
+    ):
+        height, width = (canvas_size, canvas_size) if isinstance(canvas_size, int) else map(int, canvas_size)
+        if height < ROW_HEIGHT or width < MAX_GLYPH_WIDTH:
+            raise ValueError(
+                f"canvas_size {height} x {width} is too small: it needs at least {ROW_HEIGHT} x {MAX_GLYPH_WIDTH} pixels "
+                "(one text row, one wide character)"
+            )
+        if max_chars is not None and max_chars < 1:
+            raise ValueError(f"max_chars is {max_chars}; give a positive number, or None for no limit")
+        if not 0 <= spacing <= ROW_HEIGHT or not 1 <= min_width <= ROW_HEIGHT:
+            raise ValueError(f"spacing {spacing} must be in 0..16 and min_width {min_width} in 1..16 (pixels)")
+        if not 0 <= background <= 255 or not 0 <= ink <= 255:
+            raise ValueError(f"background {background} and ink {ink} must be grey values in 0..255")
+        if advances not in ("ink", "font"):
+            raise ValueError(f"advances is {advances!r}; choose 'ink' or 'font'")
+        self.fonts = FontChain.from_source(fonts)
+        self.canvas_size = (height, width)
+        self.max_chars = max_chars
+        self.background, self.ink = background, ink
+        self.options = GlyphOptions(lowercase, monospace, spacing, min_width, antialias, advances)
+
+    def __call__(self, texts: Iterable[str], format: CanvasFormat = "uint8", boxes: bool = False) -> RenderedText:
+        """Renders a batch.
+
+        Args:
+            texts: strings, or UTF-8 bytes (malformed bytes become U+FFFD). One bare string is a batch of one.
+            format: "uint8", "float" or "packed"; see RenderedText.
+            boxes: also return the pixel box of every drawn character.
+
+        Raises:
+            TypeError: an element is neither str nor bytes; the sentence names its index.
+            ValueError: an unknown format, or "packed" with colours or sizes that it cannot carry.
+        """
+        self._check_format(format)
+        code_points, lengths, totals = self._read(texts)
+        layout, drawn = self._layout(code_points, lengths)
+        rows_used = np.zeros(len(lengths), np.int64)
+        np.maximum.at(rows_used, layout.text, layout.row + 1)
+        canvases = self._draw(layout, len(lengths), rows_used, format)
+        return RenderedText(canvases, rows_used, totals, drawn, self._boxes(layout, drawn) if boxes else None)
+
+    def _check_format(self, format: str) -> None:
+        if format not in ("uint8", "float", "packed"):
+            raise ValueError(f"format is {format!r}; choose 'uint8', 'float' or 'packed'")
+        if format != "packed":
+            return
+        height, width = self.canvas_size
+        if self.options.antialias:
+            raise ValueError("antialiased glyphs have grey values, which packed bits cannot carry; use format 'uint8' or 'float'")
+        if (self.background, self.ink) != (127, 0):
+            raise ValueError(
+                f"packed bits always mean ink 0 on background 127, not {self.ink} on {self.background}; use format 'uint8' or 'float'"
+            )
+        if height % ROW_HEIGHT or width % 4:
+            raise ValueError(
+                f"packed bits need a height divisible by 16 and a width divisible by 4, not {height} x {width}; use format 'uint8' "
+                "or 'float'"
+            )
+
+    def _read(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Code points uint32 (all characters,), their number per text, and the number before the cut."""
+        texts = [texts] if isinstance(texts, (str, bytes)) else list(texts)
+        for i, text in enumerate(texts):
+            if isinstance(text, bytes):
+                texts[i] = text.decode("utf-8", errors="replace")
+            elif not isinstance(text, str):
+                shown = repr(text)[:60]
+                raise TypeError(f"texts[{i}] is a {type(text).__name__} ({shown}), not a string; convert it with str() or drop it")
+        totals = lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        if self.max_chars is not None and len(texts) and totals.max() > self.max_chars:
+            texts = [text[: self.max_chars] for text in texts]
+            lengths = np.minimum(totals, self.max_chars)
+        code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+        return code_points, lengths, totals
+
+    def _layout(self, code_points: np.ndarray, lengths: np.ndarray) -> tuple[_Layout, np.ndarray]:
+        """Places all characters; those below the canvas are left out. Also returns how many of each text are drawn."""
+        table = glyph_table(self.fonts, self.options)
+        height, canvas_width = self.canvas_size
+        width = table.widths(code_points).astype(np.int64)  # (n,)
+        text = np.repeat(np.arange(len(lengths)), lengths)  # (n,)
+        full = np.flatnonzero(lengths)
+        starts = (np.cumsum(lengths) - lengths)[full]
+        widest = np.zeros(len(lengths), np.int64)
+        if len(full):
+            widest[full] = np.maximum.reduceat(width, starts)
+        end = np.cumsum(width)  # (n,) over the batch
+        before = np.zeros(len(lengths), np.int64)
+        before[full] = end[starts] - width[starts]
+        # float32, as the official graph divides: its rounding decides a few row breaks
+        room = np.maximum(canvas_width - widest, 1).astype(np.float32)
+        row = ((end - before[text]).astype(np.float32) / room[text]).astype(np.int64)
+        # x restarts at the first character of every row
+        new_row = np.ones(len(row), bool)
+        new_row[1:] = (row[1:] != row[:-1]) | (text[1:] != text[:-1])
+        first = np.flatnonzero(new_row)
+        row_lengths = np.diff(first, append=len(row))
+        begin = end - width
+        x = begin - np.repeat(begin[first], row_lengths)
+        visible = row < -(-height // ROW_HEIGHT)
+        source = table.offset[code_points].astype(np.int64)
+        if visible.all():
+            return _Layout(text, row, x, width, source), lengths.copy()
+        drawn = np.bincount(text[visible], minlength=len(lengths))
+        return _Layout(text[visible], row[visible], x[visible], width[visible], source[visible]), drawn
+
+    def _draw(self, layout: _Layout, batch: int, rows_used: np.ndarray, format: str) -> np.ndarray:
+        height, width = self.canvas_size
+        rows = -(-height // ROW_HEIGHT)
+        columns = glyph_table(self.fonts, self.options).columns
+        shape = {"packed": (batch, rows, width)}.get(format, (batch, 1, height, width))
+        if format == "packed":
+            canvases = np.zeros(shape, np.uint16)
+        else:
+            levels = self._levels(format)
+            canvases = np.full(shape, levels[0], levels.dtype)
+        bounds = np.searchsorted(layout.text, np.arange(0, batch + _CHUNK, _CHUNK))
+        for i, (lo, hi) in enumerate(zip(bounds[:-1], bounds[1:])):
+            first, last = i * _CHUNK, min((i + 1) * _CHUNK, batch)
+            # target column in the chunk's (texts, rows, width), and source column in the glyph table
+            w = layout.width[lo:hi]
+            shift = np.cumsum(w) - w
+            target = ((layout.text[lo:hi] - first) * rows + layout.row[lo:hi]) * width + layout.x[lo:hi]
+            steps = np.arange(int(w.sum()))
+            target = np.repeat(target - shift, w) + steps
+            source = np.repeat(layout.source[lo:hi] - shift, w) + steps
+            if format == "packed":
+                canvases[first:last].reshape(-1)[target] = columns[source]
+                continue
+            lines = np.zeros(((last - first) * rows * width, *columns.shape[1:]), columns.dtype)
+            lines[target] = columns[source]
+            lines = lines.reshape(last - first, rows, width, *columns.shape[1:])
+            self._paint(canvases[first:last, 0], lines, int(rows_used[first:last].max(initial=0)), levels)
+        if format == "packed":
+            return canvases.view("<i8").astype(np.int64, copy=False)
+        return canvases
+
+    def _levels(self, format: str) -> np.ndarray:
+        """Pixel value (256,) by coverage 0..255: background at 0, ink at 255."""
+        coverage = np.arange(256, dtype=np.float64) / 255
+        grey = np.rint(self.background + (self.ink - self.background) * coverage).astype(np.uint8)
+        return grey if format == "uint8" else grey.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+
+    @staticmethod
+    def _paint(canvas: np.ndarray, lines: np.ndarray, rows: int, levels: np.ndarray) -> None:
+        """Writes columns (b, rows, width[, 16]) as pixels of the canvas (b, height, width), which holds background."""
+        height = canvas.shape[1]
+        for row in range(rows):
+            for r in range(min(ROW_HEIGHT, height - row * ROW_HEIGHT)):
+                line = lines[:, row]
+                target = canvas[:, row * ROW_HEIGHT + r]
+                if lines.ndim == 4:
+                    target[:] = levels[line[:, :, r]]
+                else:
+                    np.copyto(target, levels[255], where=(line >> r & 1).astype(bool))
+
+    def _boxes(self, layout: _Layout, drawn: np.ndarray) -> list[np.ndarray]:
+        top = layout.row * ROW_HEIGHT
+        bottom = np.minimum(top + ROW_HEIGHT, self.canvas_size[0])
+        boxes = np.stack([layout.x, top, layout.x + layout.width, bottom], axis=1)  # (n, 4)
+        return np.split(boxes, np.cumsum(drawn)[:-1]) if len(drawn) else []
