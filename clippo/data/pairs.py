@@ -3,6 +3,8 @@
 Random draws use torch's global generator, so that the Trainer's seeding and its saved generator states cover them.
 """
 
+import copy
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ class EmojiPairs(Dataset):
         split: "train" or "held_out" pairs.
         languages: CLDR codes to take texts from; None takes all. `set_languages` changes it later.
         sampling: draw texts at random (see above).
-        p_name: probability of the name; otherwise the text is made of keywords. Pictures without keywords give the name.
+        p_name: probability of the name; otherwise the text is made of keywords, if there are any.
         p_join: probability that a keyword text joins two or three keywords by a space.
 
     Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
@@ -99,6 +101,31 @@ class EmojiPairs(Dataset):
         else:
             self._items = [[row] for row in rows]
 
+    def one_per_picture(self) -> "EmojiPairs":
+        """The fixed rows thinned to one a picture, its language chosen by a hash of the picture: a gallery without twins.
+
+        Shares the pictures with this data set. Raises `ValueError` with `sampling`, which has one item a picture anyway.
+        """
+        if self.sampling:
+            raise ValueError("one_per_picture() thins fixed rows: make the data set with sampling=False.")
+        by_picture: dict[int, list] = {}
+        for item in self._items:
+            by_picture.setdefault(item[0][0], []).append(item)
+        thinned = copy.copy(self)
+        thinned._items = [
+            items[int(hashlib.sha256(self.picture_ids[picture].encode()).hexdigest(), 16) % len(items)]
+            for picture, items in sorted(by_picture.items())
+        ]
+        return thinned
+
+    def one_per_picture(self) -> "EmojiPairs":
+        """Keeps one fixed row a picture, its languages in turn: ranking these texts is ranking over all pictures."""
+        by_picture: dict[int, list] = {}
+        for rows in self._items:
+            by_picture.setdefault(rows[0][0], []).extend(rows)
+        self._items = [[rows[picture % len(rows)]] for picture, rows in sorted(by_picture.items())]
+        return self
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -147,7 +174,8 @@ class ImageTextPairs(Dataset):
             raise ValueError("caption_columns is empty: name at least one column that holds captions.")
         missing = [name for name in (image_column, *self.caption_columns) if name not in dataset.column_names]
         if missing:
-            raise ValueError(f"No column {', '.join(missing)} in the data set; it has {', '.join(dataset.column_names)}.")
+            has = ", ".join(dataset.column_names)
+            raise ValueError(f"No column {', '.join(missing)} in the data set; it has {has}.")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -160,5 +188,5 @@ class ImageTextPairs(Dataset):
             captions.extend([cell] if isinstance(cell, str) else cell or [])
         captions = [caption for caption in captions if caption]
         if not captions:
-            raise ValueError(f"Row {index} has no caption in {', '.join(self.caption_columns)}: filter such rows first.")
+            raise ValueError(f"Row {index} has no caption in {', '.join(self.caption_columns)}: filter it out first.")
         return {"image": row[self.image_column], "text": captions[_draw(len(captions)) if self.sampling else 0]}

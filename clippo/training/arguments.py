@@ -1,0 +1,78 @@
+"""The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
+
+from dataclasses import dataclass, field, fields
+
+import yaml
+from transformers import HfArgumentParser
+
+
+@dataclass
+class ModelArguments:
+    """Which model to train: a new one by preset and overrides, or one that exists."""
+
+    preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
+    model: dict = field(
+        default_factory=dict, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
+    )
+    init_from: str | None = field(
+        default=None, metadata={"help": "Folder or hub name of a CLIPPO to go on from, instead of a new model."}
+    )
+    canvas_format: str = field(
+        default="packed", metadata={"help": "How rendered text travels to the model: packed (1 bit a pixel), uint8, float."}
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2, flex_attention."}
+    )
+    font: str | None = field(default=None, metadata={"help": "Font file(s) of a new model; default: packaged Unifont."})
+
+
+@dataclass
+class DataArguments:
+    """What to train on."""
+
+    dataset: str = field(
+        default="emoji", metadata={"help": "'emoji' (scripts/build_emoji_dataset.py) or 'parquet' (image-text files)."}
+    )
+    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
+    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
+    name_probability: float = field(
+        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
+    )
+    image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
+    caption_columns: list[str] = field(
+        default_factory=lambda: ["captions"], metadata={"help": "Parquet: columns of texts, strings or lists of strings."}
+    )
+
+
+def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tuple:
+    """Read `[recipe.yaml] [--field value ...]`; the command line wins over the file.
+
+    Args:
+        dataclass_types: The argument dataclasses.
+        arguments: Command line without the program's name.
+
+    Returns:
+        One instance of each dataclass.
+
+    Raises:
+        ValueError: The recipe names a field that no dataclass has.
+    """
+    parser = HfArgumentParser(dataclass_types)
+    if arguments and arguments[0].endswith((".yaml", ".yml", ".json")):
+        path, arguments = arguments[0], arguments[1:]
+        with open(path, encoding="utf-8") as file:
+            recipe = yaml.safe_load(file) or {}
+        known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
+        unknown = sorted(set(recipe) - known)
+        if unknown:
+            raise ValueError(f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names.")
+        # YAML reads 1e-3 as a string; numbers are meant.
+        parser.set_defaults(**{key: _number(value) for key, value in recipe.items()})
+    return parser.parse_args_into_dataclasses(arguments)
+
+
+def _number(value):
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

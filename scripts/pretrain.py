@@ -1,0 +1,16 @@
+"""Train a CLIPPO on image-text pairs: `python scripts/pretrain.py recipes/emoji.yaml [--field value ...]`.
+
+All of transformers' TrainingArguments are understood, in the recipe and on the command line.
+"""
+
+import logging
+import sys
+
+from transformers import TrainingArguments
+
+from clippo.training.arguments import DataArguments, ModelArguments, parse_recipe
+from clippo.training.pretraining import pretrain
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    pretrain(*parse_recipe((ModelArguments, DataArguments, TrainingArguments), sys.argv[1:]))
