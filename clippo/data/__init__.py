@@ -1,8 +1,7 @@
 """Data sets of image-text pairs, their builders, augmentation and collation."""
 
-from clippo.data.augmentation import RandomView, composite
+from clippo.data.augmentation import RandomView
 from clippo.data.collator import ContrastiveCollator
 from clippo.data.pairs import EmojiPairs, ImageTextPairs
 
-
-__all__ = ["ContrastiveCollator", "EmojiPairs", "ImageTextPairs", "RandomView", "composite"]
+__all__ = ["ContrastiveCollator", "EmojiPairs", "ImageTextPairs", "RandomView"]

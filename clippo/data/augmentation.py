@@ -1,4 +1,7 @@
-"""Random views of RGBA pictures for training, and the plain view for evaluation. No torchvision."""
+"""Random views of RGBA pictures for training, without torchvision.
+
+Evaluation does not pass here: the image processor lays transparent pictures on white by itself.
+"""
 
 import math
 
@@ -8,24 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def composite(images: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
-    """Lays RGBA pictures on one colour: uint8 (..., H, W, 4), straight alpha -> uint8 (..., H, W, 3).
-
-    Evaluation and every caller without augmentation go this way and on through the image processor.
-    """
-    if images.dtype != np.uint8 or images.shape[-1] != 4:
-        raise ValueError(f"composite takes uint8 (..., H, W, 4) pictures, got {images.dtype} {images.shape}.")
-    color = images[..., :3].astype(np.uint16)
-    alpha = images[..., 3:].astype(np.uint16)
-    ground = np.array(background, dtype=np.uint16)
-    return ((color * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
 class RandomView:
     """Scale, shift, small rotation and background colour, drawn for each picture of a batch, in one resampling.
 
-    No flips: arrows, letters and flags would stop meaning what their text says. Draws come from torch's global
-    generator.
+    No flips: arrows, letters and flags would stop meaning what their text says. Bilinear without antialiasing, as the
+    image processor resizes. Draws come from torch's global generator.
 
     Args:
         size: side of the square output in pixels.
@@ -37,6 +27,10 @@ class RandomView:
     Call with uint8 pictures (B, H, W, 4), RGBA with straight alpha; returns float32 (B, 3, size, size) in [-1, 1].
     """
 
+    # Pictures resampled at once: few enough for their floats to stay in the processor's cache, which makes a batch of
+    # 512 three times faster than in one piece.
+    CHUNK = 16
+
     def __init__(
         self,
         size: int,
@@ -45,8 +39,12 @@ class RandomView:
         degrees: float = 15.0,
         p_color: float = 0.5,
     ):
+        if size < 1:
+            raise ValueError(f"size is a number of pixels, got {size}.")
         if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be a range of positive numbers, got {scale}.")
+            raise ValueError(f"scale must be a rising range of positive numbers, got {scale}.")
+        if not 0 <= p_color <= 1:
+            raise ValueError(f"p_color is a probability, got {p_color}.")
         self.size, self.scale, self.shift, self.degrees, self.p_color = size, scale, shift, degrees, p_color
 
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
@@ -54,22 +52,32 @@ class RandomView:
         if images.ndim != 4 or images.shape[-1] != 4 or images.dtype != torch.uint8:
             raise ValueError(f"RandomView takes uint8 (B, H, W, 4) pictures, got {images.dtype} {tuple(images.shape)}.")
         batch = images.shape[0]
-        pixels = images.permute(0, 3, 1, 2).float()  # (B, 4, H, W), 0..255, channels last in memory
-        # Premultiplied, or the black under transparent pixels would bleed into every edge.
-        pixels[:, :3] *= pixels[:, 3:] / 255
-        grid = F.affine_grid(self._draw_transforms(batch), [batch, 4, self.size, self.size], align_corners=False)
-        view = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)  # (B, 4, S, S)
-        color, alpha = view[:, :3], view[:, 3:] / 255
-        ground = torch.where(torch.rand(batch, 1) < self.p_color, torch.rand(batch, 3) * 255, 255.0)[:, :, None, None]
-        return torch.addcmul(color, ground, 1 - alpha).div_(127.5).sub_(1).clamp_(-1, 1).contiguous()
+        transforms = self._draw_transforms(batch)  # (B, 2, 3)
+        ground = torch.where(torch.rand(batch, 1) < self.p_color, torch.rand(batch, 3) * 255, 255.0)  # (B, 3)
+        views = torch.empty(batch, 3, self.size, self.size)
+        for start in range(0, batch, self.CHUNK):
+            part = slice(start, start + self.CHUNK)
+            self._view(images[part], transforms[part], ground[part], views[part])
+        return views
 
     def _draw_transforms(self, batch: int) -> Tensor:
         """Matrices (B, 2, 3) from output to picture coordinates, both [-1, 1]."""
         angle = (torch.rand(batch) * 2 - 1) * math.radians(self.degrees)
-        # Uniform in the logarithm, so that shrinking by a half is as likely as growing by a half.
+        # Uniform in the logarithm, so that shrinking by a factor is as likely as growing by it.
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         scale = torch.exp(low + torch.rand(batch) * (high - low))
         linear = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
         linear = linear / scale[:, None, None]
-        shift = (torch.rand(batch, 2, 1) * 2 - 1) * 2 * self.shift
+        shift = (torch.rand(batch, 2, 1) * 2 - 1) * 2 * self.shift  # a side is 2 long in these coordinates
         return torch.cat([linear, -linear @ shift], dim=2)
+
+    def _view(self, images: Tensor, transforms: Tensor, ground: Tensor, out: Tensor) -> None:
+        """Writes the views of (b, H, W, 4) pictures to `out` (b, 3, S, S)."""
+        pixels = images.permute(0, 3, 1, 2).float()  # (b, 4, H, W), channels last in memory
+        # Premultiplied, or the black under transparent pixels would bleed into every edge.
+        pixels[:, :3] *= pixels[:, 3:] / 255
+        grid = F.affine_grid(transforms, [len(images), 4, self.size, self.size], align_corners=False)
+        view = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)  # (b, 4, S, S)
+        uncovered = view[:, 3:].mul_(-1 / 255).add_(1)
+        torch.addcmul(view[:, :3], ground[:, :, None, None], uncovered, out=out)
+        out.div_(127.5).sub_(1).clamp_(-1, 1)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-
 FOLDERS = ("annotations", "annotationsDerived")
-# Only `xx` and `xx_Scrp`: a file with a territory (es_MX) holds the differences to its parent, not a language of its own.
+# Only `xx` and `xx_Scrp`: a file with a territory (es_MX) holds only differences to its parent language.
 LANGUAGE_FILE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?")
 
 
@@ -34,8 +33,8 @@ def list_languages(folder: Path) -> tuple[list[str], list[str]]:
     for name in FOLDERS:
         if not (folder / name).is_dir():
             raise FileNotFoundError(
-                f"No CLDR annotations at {folder / name}: install them with `apt-get install unicode-cldr-core`, or point "
-                "--cldr_folder at the `common` folder of a CLDR release."
+                f"No CLDR annotations at {folder / name}: install them with `apt-get install unicode-cldr-core`, or "
+                "point cldr_folder at the `common` folder of a CLDR release."
             )
     stems = sorted(path.stem for path in (folder / FOLDERS[0]).glob("*.xml") if path.stem != "root")
     languages = [stem for stem in stems if LANGUAGE_FILE.fullmatch(stem)]

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from clippo.data.augmentation import composite
-
 
 @dataclass
 class ContrastiveCollator:
@@ -29,8 +27,8 @@ class ContrastiveCollator:
         missing = {"image", "text"} - set(pairs[0])
         if missing:
             raise KeyError(
-                f"The collator needs the keys image and text, a pair came without {' and '.join(sorted(missing))}; with "
-                "the Trainer set remove_unused_columns=False."
+                f"The collator needs the keys image and text, a pair came without {' and '.join(sorted(missing))}; "
+                "with the Trainer set remove_unused_columns=False."
             )
         images = [pair["image"] for pair in pairs]
         texts = self.processor.tokenizer([pair["text"] for pair in pairs], return_tensors="pt")
@@ -46,9 +44,4 @@ class ContrastiveCollator:
             if len(shapes) > 1 or len(shapes[0]) != 3 or shapes[0][2] != 4:
                 raise ValueError(f"Augmentation takes RGBA pictures (H, W, 4) of one size, got shapes {shapes}.")
             return self.augment(np.stack(images))
-        images = [composite(image) if _is_rgba_array(image) else image for image in images]
         return self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-
-
-def _is_rgba_array(image: Any) -> bool:
-    return isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 4

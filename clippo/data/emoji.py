@@ -1,4 +1,4 @@
-"""Builder of the emoji data set: colour emoji pictures paired with their names and keywords in about a hundred languages.
+"""Builder of the emoji data set: colour emoji pictures with their names and keywords in about a hundred languages.
 
 Sources are two Debian packages that anyone may redistribute: `fonts-noto-color-emoji` (pictures, SIL OFL 1.1) and
 `unicode-cldr-core` (texts, Unicode-DFS-2016). The result is a folder with
@@ -24,14 +24,19 @@ from PIL import Image as PILImage
 
 from clippo.data.cldr import Annotation, cldr_version, dominant_script, list_languages, read_annotations
 
-
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 DEFAULT_CLDR = Path("/usr/share/unicode/cldr/common")
 # Modifiers for skin (five tones) and hair (four styles): 1,800 pictures that differ from others by a shade.
 VARIANT_MARKS = frozenset(map(chr, [*range(0x1F3FB, 0x1F400), *range(0x1F9B0, 0x1F9B4)]))
 
 PICTURE_FEATURES = Features(
-    {"id": Value("string"), "emoji": Value("string"), "code_points": Value("string"), "name": Value("string"), "image": Image()}
+    {
+        "id": Value("string"),
+        "emoji": Value("string"),
+        "code_points": Value("string"),
+        "name": Value("string"),
+        "image": Image(),
+    }
 )
 ANNOTATION_FEATURES = Features(
     {
@@ -56,8 +61,8 @@ class EmojiFont:
     def __init__(self, path: Path):
         if not path.is_file():
             raise FileNotFoundError(
-                f"No emoji font at {path}: install it with `apt-get install fonts-noto-color-emoji`, or point --font_path "
-                "at a NotoColorEmoji.ttf that holds bitmaps (CBDT)."
+                f"No emoji font at {path}: install it with `apt-get install fonts-noto-color-emoji`, or point "
+                "font_path at a NotoColorEmoji.ttf that holds bitmaps (CBDT)."
             )
         try:
             import uharfbuzz
@@ -134,7 +139,7 @@ def collect_pictures(
 
 
 def is_held_out(emoji: str, language: str, fraction: float) -> bool:
-    """Whether this pair is kept from training: a hash decides, so that the answer survives new languages and pictures."""
+    """Whether this pair is kept from training: by a hash, so that the answer survives new languages and pictures."""
     digest = hashlib.sha256(f"{emoji}\t{language}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -169,9 +174,8 @@ def collect_annotations(
                     "split": split,
                 }
             )
-    in_training = {
-        (row["id"], text.casefold()) for row in rows if row["split"] == "train" for text in [row["name"], *row["keywords"]]
-    }
+    training = [row for row in rows if row["split"] == "train"]
+    in_training = {(row["id"], text.casefold()) for row in training for text in [row["name"], *row["keywords"]]}
     for row in rows:
         row["name_in_train"] = (row["id"], row["name"].casefold()) in in_training
     return rows, left_out

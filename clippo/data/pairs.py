@@ -4,7 +4,6 @@ Random draws use torch's global generator, so that the Trainer's seeding and its
 """
 
 import copy
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,29 +101,18 @@ class EmojiPairs(Dataset):
             self._items = [[row] for row in rows]
 
     def one_per_picture(self) -> "EmojiPairs":
-        """The fixed rows thinned to one a picture, its language chosen by a hash of the picture: a gallery without twins.
+        """The fixed rows thinned to one a picture, languages in turn: ranking their texts is ranking over all pictures.
 
-        Shares the pictures with this data set. Raises `ValueError` with `sampling`, which has one item a picture anyway.
+        A new data set that shares the pictures. Raises `ValueError` with `sampling`: that has one item a picture.
         """
         if self.sampling:
             raise ValueError("one_per_picture() thins fixed rows: make the data set with sampling=False.")
         by_picture: dict[int, list] = {}
-        for item in self._items:
-            by_picture.setdefault(item[0][0], []).append(item)
-        thinned = copy.copy(self)
-        thinned._items = [
-            items[int(hashlib.sha256(self.picture_ids[picture].encode()).hexdigest(), 16) % len(items)]
-            for picture, items in sorted(by_picture.items())
-        ]
-        return thinned
-
-    def one_per_picture(self) -> "EmojiPairs":
-        """Keeps one fixed row a picture, its languages in turn: ranking these texts is ranking over all pictures."""
-        by_picture: dict[int, list] = {}
         for rows in self._items:
             by_picture.setdefault(rows[0][0], []).extend(rows)
-        self._items = [[rows[picture % len(rows)]] for picture, rows in sorted(by_picture.items())]
-        return self
+        thinned = copy.copy(self)
+        thinned._items = [[rows[picture % len(rows)]] for picture, rows in sorted(by_picture.items())]
+        return thinned
 
     def __len__(self) -> int:
         return len(self._items)
