@@ -5,8 +5,9 @@ another, rows broken by width alone, ink 0 on background 127.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .fonts_clippo import FontChain
 from .glyphs_clippo import GlyphOptions, glyph_table
 
 CanvasFormat = Literal["uint8", "float", "packed"]
-_CHUNK = 128  # texts drawn at a time, so that their columns stay in the cache
+_CHUNK = 32  # texts turned into pixels at a time, so that their lines stay in the cache
 
 
 @dataclass
@@ -49,6 +50,11 @@ class _Layout:
     x: np.ndarray
     width: np.ndarray
     source: np.ndarray  # first column in the glyph table
+
+    def of_texts(self, first: int, last: int) -> "_Layout":
+        """The characters of texts first..last - 1."""
+        lo, hi = np.searchsorted(self.text, (first, last))
+        return _Layout(self.text[lo:hi], self.row[lo:hi], self.x[lo:hi], self.width[lo:hi], self.source[lo:hi])
 
 
 class TextRenderer:
@@ -121,7 +127,7 @@ class TextRenderer:
         layout, drawn = self._layout(code_points, lengths)
         rows_used = np.zeros(len(lengths), np.int64)
         np.maximum.at(rows_used, layout.text, layout.row + 1)
-        canvases = self._draw(layout, len(lengths), rows_used, format)
+        canvases = self._draw(layout, rows_used, format)
         return RenderedText(canvases, rows_used, totals, drawn, self._boxes(layout, drawn) if boxes else None)
 
     def _check_format(self, format: str) -> None:
@@ -189,36 +195,46 @@ class TextRenderer:
         drawn = np.bincount(text[visible], minlength=len(lengths))
         return _Layout(text[visible], row[visible], x[visible], width[visible], source[visible]), drawn
 
-    def _draw(self, layout: _Layout, batch: int, rows_used: np.ndarray, format: str) -> np.ndarray:
+    def _draw(self, layout: _Layout, rows_used: np.ndarray, format: str) -> np.ndarray:
         height, width = self.canvas_size
-        rows = -(-height // ROW_HEIGHT)
+        batch, rows = len(rows_used), -(-height // ROW_HEIGHT)
+        if format == "packed":
+            canvases = self._lines(layout, layout.text * rows + layout.row, batch * rows)
+            return canvases.view("<i8").astype(np.int64, copy=False).reshape(batch, rows, width // 4)
+        levels = self._levels(format)
+        canvases = np.full((batch, rows, ROW_HEIGHT * width), levels[0], levels.dtype)
+        # Only lines that hold characters are drawn: most texts leave most of the canvas blank.
+        line_end = np.cumsum(rows_used)
+        for first in range(0, batch, _CHUNK):
+            last = min(first + _CHUNK, batch)
+            part = layout.of_texts(first, last)
+            used = rows_used[first:last]
+            line_begin = line_end[first:last] - used - (line_end[first] - used[0])
+            lines = self._lines(part, line_begin[part.text - first] + part.row, int(used.sum()))
+            text = np.repeat(np.arange(first, last), used)  # (lines,)
+            row = np.arange(len(text)) - np.repeat(line_begin, used)
+            canvases[text, row] = _pixels(lines, levels).reshape(len(text), -1)
+        canvases = canvases.reshape(batch, 1, rows * ROW_HEIGHT, width)
+        return canvases if height % ROW_HEIGHT == 0 else np.ascontiguousarray(canvases[:, :, :height])
+
+    def _lines(self, layout: _Layout, line: np.ndarray, count: int) -> np.ndarray:
+        """Glyph columns set side by side: uint16 (count, width), or uint8 (count, width, 16) of coverage.
+
+        Args:
+            layout: the characters.
+            line: int64 (characters,), the line each of them stands on.
+            count: number of lines.
+        """
         columns = glyph_table(self.fonts, self.options).columns
-        shape = {"packed": (batch, rows, width)}.get(format, (batch, 1, height, width))
-        if format == "packed":
-            canvases = np.zeros(shape, np.uint16)
-        else:
-            levels = self._levels(format)
-            canvases = np.full(shape, levels[0], levels.dtype)
-        bounds = np.searchsorted(layout.text, np.arange(0, batch + _CHUNK, _CHUNK))
-        for i, (lo, hi) in enumerate(zip(bounds[:-1], bounds[1:])):
-            first, last = i * _CHUNK, min((i + 1) * _CHUNK, batch)
-            # target column in the chunk's (texts, rows, width), and source column in the glyph table
-            w = layout.width[lo:hi]
-            shift = np.cumsum(w) - w
-            target = ((layout.text[lo:hi] - first) * rows + layout.row[lo:hi]) * width + layout.x[lo:hi]
-            steps = np.arange(int(w.sum()))
-            target = np.repeat(target - shift, w) + steps
-            source = np.repeat(layout.source[lo:hi] - shift, w) + steps
-            if format == "packed":
-                canvases[first:last].reshape(-1)[target] = columns[source]
-                continue
-            lines = np.zeros(((last - first) * rows * width, *columns.shape[1:]), columns.dtype)
-            lines[target] = columns[source]
-            lines = lines.reshape(last - first, rows, width, *columns.shape[1:])
-            self._paint(canvases[first:last, 0], lines, int(rows_used[first:last].max(initial=0)), levels)
-        if format == "packed":
-            return canvases.view("<i8").astype(np.int64, copy=False)
-        return canvases
+        canvas_width = self.canvas_size[1]
+        lines = np.zeros((count * canvas_width, *columns.shape[1:]), columns.dtype)
+        # One entry per drawn column: where it comes from in the glyph table, and where it goes.
+        shift = np.cumsum(layout.width) - layout.width
+        steps = np.arange(int(layout.width.sum()))
+        source = np.repeat(layout.source - shift, layout.width) + steps
+        target = np.repeat(line * canvas_width + layout.x - shift, layout.width) + steps
+        lines[target] = columns[source]
+        return lines.reshape(count, canvas_width, *columns.shape[1:])
 
     def _levels(self, format: str) -> np.ndarray:
         """Pixel value (256,) by coverage 0..255: background at 0, ink at 255."""
@@ -226,21 +242,36 @@ class TextRenderer:
         grey = np.rint(self.background + (self.ink - self.background) * coverage).astype(np.uint8)
         return grey if format == "uint8" else grey.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
 
-    @staticmethod
-    def _paint(canvas: np.ndarray, lines: np.ndarray, rows: int, levels: np.ndarray) -> None:
-        """Writes columns (b, rows, width[, 16]) as pixels of the canvas (b, height, width), which holds background."""
-        height = canvas.shape[1]
-        for row in range(rows):
-            for r in range(min(ROW_HEIGHT, height - row * ROW_HEIGHT)):
-                line = lines[:, row]
-                target = canvas[:, row * ROW_HEIGHT + r]
-                if lines.ndim == 4:
-                    target[:] = levels[line[:, :, r]]
-                else:
-                    np.copyto(target, levels[255], where=(line >> r & 1).astype(bool))
-
     def _boxes(self, layout: _Layout, drawn: np.ndarray) -> list[np.ndarray]:
         top = layout.row * ROW_HEIGHT
         bottom = np.minimum(top + ROW_HEIGHT, self.canvas_size[0])
         boxes = np.stack([layout.x, top, layout.x + layout.width, bottom], axis=1)  # (n, 4)
         return np.split(boxes, np.cumsum(drawn)[:-1]) if len(drawn) else []
+
+
+def _pixels(lines: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Columns of text lines as pixels.
+
+    Args:
+        lines: uint16 (n, width) of bits, or uint8 (n, width, 16) of coverage.
+        levels: (256,), pixel value by coverage.
+
+    Returns:
+        `levels.dtype` (n, 16, width).
+    """
+    if lines.ndim == 3:
+        return levels[lines.transpose(0, 2, 1)]
+    halves = np.ascontiguousarray(lines.astype("<u2", copy=False).view(np.uint8).reshape(*lines.shape, 2).transpose(2, 0, 1))
+    pixels = np.empty((len(lines), 2, 8, lines.shape[1]), np.uint8)
+    bit = np.array([[1 << r] for r in range(8)], np.uint8)
+    for half in range(2):
+        np.bitwise_and(halves[half][:, None, :], bit, out=pixels[:, half])
+    np.not_equal(pixels, 0, out=pixels.view(bool))
+    # background ^ (ink? * (background ^ ink)) on the bit patterns: exact for floats, and several times faster than
+    # a masked copy or a look-up.
+    pattern = np.dtype(f"u{levels.itemsize}")
+    background, ink = levels[[0, 255]].view(pattern)
+    pixels = pixels.astype(pattern, copy=False)
+    pixels *= background ^ ink
+    pixels ^= background
+    return pixels.view(levels.dtype).reshape(len(lines), ROW_HEIGHT, -1)
