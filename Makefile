@@ -1,0 +1,57 @@
+# From a clean clone: `make demo` or `make test`. Python 3.10+ with its venv module, nothing else has to be installed.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Which build of PyTorch, pip options included: on Linux the default one brings gigabytes of CUDA (CONTRIBUTING.md).
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+# Two workers of one thread each: more threads than cores make the small models of the tests slower, not faster.
+JOBS ?= 2
+
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+# Tests read local files only; a test that reaches for the network should fail, not wait.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.installed  ## zero-shot and multilingual retrieval with the shipped checkpoint; writes demo.png
+	$(RUN) scripts/demo.py
+
+test: $(VENV)/.installed  ## the test suite without the slow tests
+	$(TEST_ENV) $(RUN) -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: $(VENV)/.installed  ## only the tests that take more than a minute
+	$(TEST_ENV) $(RUN) -m pytest -q -m slow
+
+lint: $(VENV)/.installed-dev  ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(VENV)/.installed-dev  ## ruff: mend what can be mended
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:  ## remove the environment and everything that a build or a test leaves behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "clippo needs Python 3.10 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make a virtual environment with pip in it: install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.py constraints.txt | $(RUN)
+	@echo "installing into $(VENV): a few minutes the first time"
+	$(PIP) install -q --no-deps $(TORCH)
+	$(PIP) install -q -c constraints.txt -e '.[test,plot,shaping]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,84 @@
+"""Build and metadata. The two top-level folders become sub-packages of `clippo` (docs/architecture.md says why)."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """`clippo.__version__`, read as text: importing the package here would need torch at build time."""
+    text = (HERE / "clippo" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE).group(1)
+
+
+# The lower bounds were run, not guessed: CONTRIBUTING.md, "Versions", says with what.
+INSTALL_REQUIRES = [
+    "transformers>=5.18",  # the first whose top-level AutoImageProcessor works without torchvision
+    "torch>=2.13",
+    "accelerate>=1.4",  # transformers' Trainer calls Accelerator.unwrap_model(keep_torch_compile=...)
+    "datasets>=4.0",  # the List feature
+    "evaluate>=0.4.3",
+    "pillow>=10.1",
+    "freetype-py>=2.4",
+    "numpy>=2.0",
+    "safetensors>=0.8",
+]
+
+EXTRAS_REQUIRE = {
+    "shaping": ["uharfbuzz>=0.50", "python-bidi>=0.6"],
+    "plot": ["matplotlib>=3.8"],
+    "train": ["tensorboard>=2.16"],
+    "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
+    "dev": ["ruff>=0.17", "pre-commit>=3.5"],
+}
+EXTRAS_REQUIRE["all"] = sorted({requirement for extra in EXTRAS_REQUIRE.values() for requirement in extra})
+
+setup(
+    name="clippo",
+    version=version(),
+    description="CLIPPO in Hugging Face transformers: one vision transformer reads photographs and rendered text",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0 AND (OFL-1.1 OR GPL-2.0-or-later WITH Font-exception-2.0)",  # code and fonts
+    license_files=["LICENSE", "THIRD_PARTY_NOTICES.md"],
+    keywords=["vision-language", "contrastive learning", "pixel-based text", "transformers", "image-text retrieval"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Topic :: Text Processing",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    # Named one by one: find_packages() would also take tests/, and could not see the two mapped folders.
+    packages=[
+        "clippo",
+        "clippo.data",
+        "clippo.evaluation",
+        "clippo.training",
+        "clippo.visualization",
+        "clippo.modeling_clippo",
+        "clippo.processing",
+    ],
+    package_dir={
+        "clippo": "clippo",
+        "clippo.modeling_clippo": "modeling_clippo",
+        "clippo.processing": "processing",
+    },
+    package_data={"clippo": ["py.typed"], "clippo.processing": ["fonts/*"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    zip_safe=False,  # FreeType opens the fonts by file name
+)
