@@ -1,0 +1,452 @@
+"""Official big_vision checkpoints (`.npz`) to Hugging Face folders, and back.
+
+Both directions read one table, `weight_table`, which pairs every parameter of `ClippoModel` with its name and shape in
+big_vision. The rest makes sure that a file is what it claims to be before a number of it is used.
+
+Letters in shapes: D width, M MLP width, H heads, K = D/H, P patch side, C channels, N positions, E projection width.
+Source: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py` (names, shapes), `utils.py` (layouts of a file).
+"""
+
+import math
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from clippo.conversion_report import ConversionReport, StageReport
+from clippo.modeling_clippo import ClippoConfig, ClippoModel
+from clippo.official_files import find_checkpoint, resolve_font
+from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
+
+# How the keys of an archive begin. The released files use "params/" and hold the optimizer's state beside it. The order
+# decides when several are present, as in the official loader.
+LAYOUTS = {"params": "params/", "flax": "opt/target/", "bare": ""}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# What the official CLIPPO has no option for: a model that differs here would compute something else there.
+OFFICIAL_CHOICES = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "skip_blank_patches": False}
+
+PROBE_TEXT = "a photo of a cat"  # what the self-check reads
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)  # what NumPy says about a damaged entry
+
+
+class ConversionError(ValueError):
+    """A checkpoint cannot be converted. The message is one sentence that names the culprit."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter: its part of the model, its names on both sides, its shape in big_vision."""
+
+    stage: str
+    name: str
+    key: str
+    shape: tuple[int, ...]
+
+    def to_torch(self, array: np.ndarray) -> torch.Tensor:
+        """From Flax's order (inputs first, heads on an axis of their own) to PyTorch's (outputs first, heads flat)."""
+        if self.key.endswith("embedding/kernel"):
+            array = array.transpose(3, 2, 0, 1)  # (P, P, C, D) -> (D, C, P, P)
+        elif self.key.endswith("kernel"):
+            inputs = math.prod(self.shape[:-1]) if self.key.endswith("/out/kernel") else self.shape[0]
+            array = array.reshape(inputs, -1).T
+        elif self.key.endswith(("query/bias", "key/bias", "value/bias")):
+            array = array.reshape(-1)  # (H, K) -> (D,)
+        return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+
+    def to_numpy(self, tensor: torch.Tensor) -> np.ndarray:
+        """The inverse of `to_torch`; float32 whatever the tensor is."""
+        array = tensor.detach().float().cpu().numpy()
+        if self.key.endswith("embedding/kernel"):
+            array = array.transpose(2, 3, 1, 0)
+        elif self.key.endswith("kernel"):
+            array = array.T
+        return np.ascontiguousarray(array).reshape(self.shape)
+
+
+def weight_table(config: ClippoConfig) -> list[Weight]:
+    """Every parameter of a CLIPPO model of this config, in the order in which the data flows through it."""
+    return list(_walk_weights(config))
+
+
+def _walk_weights(config: ClippoConfig) -> Iterator[Weight]:
+    width, mlp_width, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    split = (heads, width // heads)
+
+    def dense(stage: str, name: str, key: str, *kernel: int | tuple[int, ...], bias: tuple[int, ...]) -> Iterator[Weight]:
+        yield Weight(stage, f"{name}.weight", f"{key}/kernel", tuple(kernel))
+        yield Weight(stage, f"{name}.bias", f"{key}/bias", bias)
+
+    def norm(stage: str, name: str, key: str) -> Iterator[Weight]:
+        yield Weight(stage, f"{name}.weight", f"{key}/scale", (width,))
+        yield Weight(stage, f"{name}.bias", f"{key}/bias", (width,))
+
+    def attention(stage: str, name: str, key: str) -> Iterator[Weight]:
+        for ours, official in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value")):
+            yield from dense(stage, f"{name}.{ours}", f"{key}/{official}", width, *split, bias=split)
+        yield from dense(stage, f"{name}.out_proj", f"{key}/out", *split, width, bias=(width,))
+
+    def mlp(stage: str, name: str, key: str) -> Iterator[Weight]:
+        yield from dense(stage, f"{name}.fc1", f"{key}/Dense_0", width, mlp_width, bias=(mlp_width,))
+        yield from dense(stage, f"{name}.fc2", f"{key}/Dense_1", mlp_width, width, bias=(width,))
+
+    rows, columns = config.patch_grid
+    patch = (config.patch_size, config.patch_size, config.num_channels, width)
+    embeddings = "vision_model.embeddings"
+    yield from dense("patch embedding", f"{embeddings}.patch_embedding", "img/embedding", *patch, bias=(width,))
+    yield Weight("positions", f"{embeddings}.position_embedding", "img/pos_embedding", (1, rows * columns, width))
+    for i in range(config.num_hidden_layers):
+        stage, name, key = f"block {i}", f"vision_model.encoder.layers.{i}", f"img/Transformer/encoderblock_{i}"
+        yield from norm(stage, f"{name}.layer_norm1", f"{key}/LayerNorm_0")
+        yield from attention(stage, f"{name}.self_attn", f"{key}/MultiHeadDotProductAttention_0")
+        yield from norm(stage, f"{name}.layer_norm2", f"{key}/LayerNorm_1")
+        yield from mlp(stage, f"{name}.mlp", f"{key}/MlpBlock_0")
+    yield from norm("encoder norm", "vision_model.post_layernorm", "img/Transformer/encoder_norm")
+    head = "vision_model.head"
+    yield Weight("MAP head", f"{head}.probe", "img/MAPHead_0/probe", (1, 1, width))
+    yield from attention("MAP head", f"{head}.attention", "img/MAPHead_0/MultiHeadDotProductAttention_0")
+    yield from norm("MAP head", f"{head}.layernorm", "img/MAPHead_0/LayerNorm_0")
+    yield from mlp("MAP head", f"{head}.mlp", "img/MAPHead_0/MlpBlock_0")
+    projection = config.projection_dim
+    yield from dense("projection", "projection", "img/head", width, projection, bias=(projection,))
+    yield Weight("temperature", "logit_scale", "t", (1,))
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The parameters of a big_vision `.npz`, under their bare names (`img/...`, `t`), float32.
+
+    Optimizer state and clocks beside the parameters are not even read. Nothing is unpickled. A scanned encoder
+    (`encoderblock/...` with the layers on the first axis) is taken apart into `encoderblock_0/...` and so on.
+
+    Args:
+        path: File in one of the three layouts of `LAYOUTS`.
+
+    Raises:
+        ConversionError: Not an archive, a damaged one, pickled objects inside, or numbers of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConversionError(f"There is no file {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ConversionError(
+            f"{path} ({path.stat().st_size} bytes) is not an .npz archive or was cut short; download or copy it again."
+        )
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except UNREADABLE as error:
+        raise ConversionError(f"The archive {path} cannot be opened ({error}); download or copy it again.") from error
+    params = {}
+    with archive:
+        prefix = next((prefix for prefix in LAYOUTS.values() if any(key.startswith(prefix) for key in archive.files)), "")
+        for entry in archive.files:
+            if entry.startswith(prefix):
+                params[entry.removeprefix(prefix)] = _read_entry(archive, entry, path)
+    return _unscan(params)
+
+
+def _read_entry(archive: np.lib.npyio.NpzFile, entry: str, path: Path) -> np.ndarray:
+    try:
+        array = archive[entry]
+    except UNREADABLE as error:
+        if "allow_pickle" in str(error):
+            raise ConversionError(
+                f"Entry {entry!r} of {path} holds pickled Python objects, which could run code when opened; "
+                "only plain arrays are read."
+            ) from error
+        raise ConversionError(
+            f"Entry {entry!r} of {path} is damaged ({error}); download or copy the file again."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ConversionError(f"Entry {entry!r} of {path} is not a NumPy array; this is no big_vision checkpoint.")
+    if array.dtype == np.dtype("V2"):  # how NumPy stores JAX's bfloat16: the upper half of a float32
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if array.dtype not in (np.float32, np.float16):
+        raise ConversionError(f"Entry {entry!r} of {path} holds {array.dtype}, not float32, float16 or bfloat16.")
+    return array.astype(np.float32, copy=False)
+
+
+def _unscan(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    single = {}
+    scanned = "img/Transformer/encoderblock/"
+    for key, array in params.items():
+        if not key.startswith(scanned):
+            single[key] = array
+            continue
+        if array.ndim == 0:
+            raise ConversionError(f"{key!r} has no axis of layers, though its name says that the encoder is scanned.")
+        for i, layer in enumerate(array):
+            single[f"img/Transformer/encoderblock_{i}/{key.removeprefix(scanned)}"] = layer
+    return single
+
+
+def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
+    """The config that a checkpoint's shapes imply, after checking that every one of them agrees with it.
+
+    Args:
+        params: As `read_checkpoint` returns them.
+
+    Raises:
+        ConversionError: A parameter is missing, unexpected or of a shape that contradicts the others.
+    """
+
+    def shape_of(key: str, *axes: str) -> tuple[int, ...]:
+        if key not in params:
+            raise ConversionError(f"The checkpoint has no {key!r}, which every CLIPPO checkpoint has.")
+        if params[key].ndim != len(axes) or 0 in params[key].shape:
+            raise ConversionError(f"{key!r} has shape {params[key].shape}; its axes should be ({', '.join(axes)}).")
+        return params[key].shape
+
+    first = "img/Transformer/encoderblock_0"
+    patch, patch_width, channels, width = shape_of("img/embedding/kernel", "patch", "patch", "channels", "width")
+    _, positions, _ = shape_of("img/pos_embedding", "1", "positions", "width")
+    _, heads, _ = shape_of(f"{first}/MultiHeadDotProductAttention_0/query/kernel", "width", "heads", "width / heads")
+    _, mlp_width = shape_of(f"{first}/MlpBlock_0/Dense_0/kernel", "width", "MLP width")
+    _, projection = shape_of("img/head/kernel", "width", "projection width")
+    layers = [int(match[1]) for key in params if (match := re.match(r"img/Transformer/encoderblock_(\d+)/", key))]
+    side = math.isqrt(positions)
+    if patch != patch_width:
+        raise ConversionError(f"'img/embedding/kernel' has {patch}x{patch_width} patches; only square ones are supported.")
+    if side * side != positions:
+        raise ConversionError(f"'img/pos_embedding' has {positions} positions, which do not form a square grid.")
+    if width % heads:
+        raise ConversionError(f"The width of 'img/embedding/kernel', {width}, cannot be split into {heads} heads.")
+    config = ClippoConfig(
+        hidden_size=width,
+        intermediate_size=mlp_width,
+        num_hidden_layers=max(layers) + 1,
+        num_attention_heads=heads,
+        image_size=side * patch,
+        patch_size=patch,
+        num_channels=channels,
+        projection_dim=projection,
+    )
+    expected = {weight.key: weight.shape for weight in weight_table(config)}
+    if missing := [key for key in expected if key not in params]:
+        raise ConversionError(f"The checkpoint lacks {_names(missing)}.")
+    if unexpected := [key for key in params if key not in expected]:
+        raise ConversionError(f"The checkpoint has {_names(unexpected)}, which a CLIPPO model has no place for.")
+    for key, shape in expected.items():
+        if params[key].shape != shape:
+            raise ConversionError(f"{key!r} has shape {params[key].shape}; the rest of the checkpoint makes it {shape}.")
+    return config
+
+
+def _names(keys: Sequence[str]) -> str:
+    shown = ", ".join(repr(key) for key in keys[:3])
+    return shown if len(keys) <= 3 else f"{shown} and {len(keys) - 3} more"
+
+
+def model_from_params(params: dict[str, np.ndarray], resolution: int | Sequence[int] | None = None) -> ClippoModel:
+    """A float32 `ClippoModel` with the numbers of an official checkpoint.
+
+    Args:
+        params: As `read_checkpoint` returns them.
+        resolution: Canvas in pixels, a side or (height, width), if another than the checkpoint's is wanted.
+
+    Raises:
+        ConversionError: As `infer_config`, or the resolution is not a multiple of the patch size.
+    """
+    config = infer_config(params)
+    model = ClippoModel(config)
+    model.load_state_dict({weight.name: weight.to_torch(params[weight.key]) for weight in weight_table(config)})
+    if resolution is not None:
+        change_resolution(model, resolution)
+    return model.eval()
+
+
+@torch.no_grad()
+def change_resolution(model: ClippoModel, resolution: int | Sequence[int]) -> None:
+    """Make another canvas the model's own, resampling the position embeddings in place.
+
+    Bilinear with aligned corners, which is what the official loader's `scipy.ndimage.zoom(order=1)` computes (big_vision
+    `models/vit.py`, `resample_posemb`).
+
+    Args:
+        model: Changed in place, with its config.
+        resolution: Side in pixels, or (height, width); multiples of the patch size.
+
+    Raises:
+        ConversionError: Not one or two positive multiples of the patch size.
+    """
+    sides = [resolution] if isinstance(resolution, int) else list(resolution)
+    patch = model.config.patch_size
+    if len(sides) not in (1, 2) or any(side < 1 or side % patch for side in sides):
+        raise ConversionError(
+            f"A resolution of {' x '.join(map(str, sides))} is not possible; give one side, or height and width, in "
+            f"multiples of the patch size {patch}."
+        )
+    height, width = sides[0], sides[-1]
+    embeddings = model.vision_model.embeddings
+    positions = embeddings.positions_for(height // patch, width // patch)  # (1, N, D)
+    embeddings.position_embedding = nn.Parameter(positions.detach().clone())
+    for module in model.modules():
+        if hasattr(module, "config"):
+            module.config.image_size = height if height == width else [height, width]
+
+
+def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
+    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`."""
+    tensors = model.state_dict()
+    return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
+
+
+def write_checkpoint(params: dict[str, np.ndarray], path: str | os.PathLike, layout: str = "params") -> None:
+    """Write parameters as a big_vision `.npz`; the same numbers give the same bytes.
+
+    Args:
+        params: Under their bare names.
+        path: File to write, which appears only when it is complete.
+        layout: A key of `LAYOUTS`; "params" is what the official `load_checkpoint(...)["params"]` reads.
+    """
+    if layout not in LAYOUTS:
+        raise ConversionError(f"Unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        partial = Path(scratch) / path.name
+        with partial.open("wb") as file:
+            np.savez(file, **{LAYOUTS[layout] + key: params[key] for key in sorted(params)})
+        os.replace(partial, path)
+
+
+def convert_checkpoint(
+    checkpoint: str | os.PathLike,
+    output: str | os.PathLike,
+    resolution: int | Sequence[int] | None = None,
+    dtype: str = "float32",
+    font: str | os.PathLike | Sequence[str | os.PathLike] = "official",
+    cache_folder: str | os.PathLike | None = None,
+) -> ConversionReport:
+    """An official checkpoint as a folder that `AutoModel` and `AutoProcessor` open: config, safetensors, processor, font.
+
+    Args:
+        checkpoint: An `.npz`, or the name of a released one (`clippo.official_files.RELEASED_CHECKPOINTS`).
+        output: Folder to write.
+        resolution: As in `model_from_params`; the processor follows.
+        dtype: Precision of the saved weights, a key of `DTYPES`.
+        font: What texts are rendered with, see `clippo.official_files.resolve_font`.
+        cache_folder: Where downloads are kept.
+
+    Returns:
+        The self-check of the folder as it was read back from disk.
+
+    Raises:
+        ConversionError: The checkpoint is not a CLIPPO model, or the folder fails its self-check.
+        OfficialFileError: Checkpoint or font can be neither found nor downloaded.
+    """
+    if dtype not in DTYPES:
+        raise ConversionError(f"Unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}.")
+    if Path(output).is_file():
+        raise ConversionError(f"The output {output} is a file; name a folder.")
+    params = read_checkpoint(find_checkpoint(checkpoint, cache_folder))
+    model = model_from_params(params, resolution)
+    if resolution is not None:
+        params = {**params, "img/pos_embedding": params_from_model(model)["img/pos_embedding"]}
+    processor = build_processor(model.config, resolve_font(font, cache_folder))
+    model.to(DTYPES[dtype]).save_pretrained(output)
+    processor.save_pretrained(output)
+    return check_folder(output, params, DTYPES[dtype])
+
+
+def build_processor(config: ClippoConfig, font: Sequence[str | os.PathLike] | None = None) -> ClippoProcessor:
+    """A processor for models of this config: the official image resize and renderer at the model's canvas size.
+
+    Args:
+        config: Of the model.
+        font: Font files in order, or None for the packaged font.
+    """
+    height, width = config.canvas_size
+    return ClippoProcessor(
+        image_processor=ClippoImageProcessor(size={"height": height, "width": width}),
+        tokenizer=ClippoTokenizer(font_file=font, canvas_size=config.image_size),
+    )
+
+
+def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype: torch.dtype) -> ConversionReport:
+    """Open a converted folder, turn it back into official parameters and compare; then look at a picture and a text.
+
+    Args:
+        folder: What `convert_checkpoint` wrote.
+        params: What it should hold.
+        dtype: What it was rounded to.
+
+    Raises:
+        ConversionError: A parameter differs, or an embedding is not finite.
+    """
+    model = ClippoModel.from_pretrained(folder).eval()
+    processor = ClippoProcessor.from_pretrained(folder)
+    restored = params_from_model(model)
+    stages: dict[str, list[str]] = {}
+    for weight in weight_table(model.config):
+        rounded = torch.from_numpy(np.ascontiguousarray(params[weight.key])).to(dtype).float().numpy()
+        if not same_bits(restored[weight.key], rounded):
+            raise ConversionError(f"{weight.key!r} came back from {folder} with other numbers.")
+        stages.setdefault(weight.stage, []).append(weight.key)
+    probe = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 1, *model.config.canvas_size), dtype=np.uint8))
+    with torch.no_grad():
+        image = model.get_image_features(probe).pooler_output.float()
+        text = model.get_text_features(**processor(text=PROBE_TEXT, return_tensors="pt")).pooler_output.float()
+    report = ConversionReport(
+        stages=tuple(StageReport.measure(stage, [params[key] for key in keys]) for stage, keys in stages.items()),
+        dtype=str(dtype).removeprefix("torch."),
+        image_norm=image.norm().item(),
+        text_norm=text.norm().item(),
+        cosine=torch.cosine_similarity(image, text).item(),
+        temperature=model.logit_scale.float().exp().item(),
+    )
+    if not report.finite:
+        raise ConversionError(f"The model of {folder} gives embeddings that are not finite; the checkpoint is of no use.")
+    return report
+
+
+def export_checkpoint(folder: str | os.PathLike, path: str | os.PathLike, layout: str = "params") -> dict[str, np.ndarray]:
+    """A saved `ClippoModel` folder as a big_vision `.npz`, which is read back and compared before this returns.
+
+    Args:
+        folder: Written by `save_pretrained`. Weights of lower precision are widened to float32, which is exact.
+        path: File to write.
+        layout: As in `write_checkpoint`.
+
+    Returns:
+        The parameters written, under their bare names.
+
+    Raises:
+        ConversionError: The folder holds no full CLIPPO model, or one that the official code could not run.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ConversionError(f"{folder} is not a folder with a saved model: it has no config.json.")
+    config = ClippoConfig.from_pretrained(folder)
+    for field, official in OFFICIAL_CHOICES.items():
+        if getattr(config, field) != official:
+            raise ConversionError(
+                f"The model in {folder} has {field}={getattr(config, field)!r}; the official code only knows {official!r}."
+            )
+    rows, columns = config.patch_grid
+    if rows != columns:
+        raise ConversionError(
+            f"The model in {folder} has a {rows}x{columns} grid of positions; big_vision takes every grid to be square."
+        )
+    model, loading = ClippoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if names := sorted(map(str, loading[problem])):
+            raise ConversionError(f"{folder} is not a plain ClippoModel: {problem.replace('_', ' ')} {_names(names)}.")
+    params = params_from_model(model)
+    write_checkpoint(params, path, layout)
+    written = read_checkpoint(path)
+    if different := [key for key in params if not same_bits(params[key], written.get(key))]:
+        raise ConversionError(f"{path} does not hold what was written: {_names(different)} differ; is the disk full?")
+    return params
+
+
+def same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
+    """Equal shape, dtype and bytes; unlike `==` this tells -0 from 0 and takes a NaN to equal itself."""
+    return b is not None and a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

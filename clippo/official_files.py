@@ -1,0 +1,215 @@
+"""The files the official CLIPPO consists of, and where they come from: six checkpoints and a font.
+
+Neither may ship with this package (the checkpoints are large, the font is GPL), so they are found on this machine or
+downloaded on demand. Everything is stored under its final name only when it is complete.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub.constants import HF_HOME
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+# name -> what it was trained on. All are B/16 at 224 pixels (big_vision `configs/proj/clippo/README.md`).
+RELEASED_CHECKPOINTS = {
+    "clippo_b16_yfcc100m": "YFCC-100M, 250k steps",
+    "clippo_b16_yfcc100m_i21k_init": "YFCC-100M from an ImageNet-21k start, 250k steps",
+    "clippo_b16_yfcc100m_i21k_init_25c4": "YFCC-100M + 25% C4 from an ImageNet-21k start, 333k steps",
+    "clippo_b16_yfcc100m_i21k_init_50c4": "YFCC-100M + 50% C4 from an ImageNet-21k start, 500k steps",
+    "clippo_b16_yfcc100m_i21k_init_75c4": "YFCC-100M + 75% C4 from an ImageNet-21k start, 500k steps",
+    "clippo_b16_100c4": "C4 only, 250k steps",
+}
+CHECKPOINT_BUCKET = "gs://big_vision/clippo/"
+CHECKPOINT_URL = "https://storage.googleapis.com/big_vision/clippo/"  # the same bucket, without Google's tools
+
+# big_vision `pp/proj/clippo/download_unifont.sh` fetches these two; the hashes are those of the unpacked files.
+FONT_URL = "https://unifoundry.com/pub/unifont/unifont-9.0.06/font-builds/"
+FONT_SHA256 = {
+    "unifont-9.0.06.hex": "099d8f0c6027ed1effa4a452a5c0874a012a6ee3ab5b1cd346aa3fbeb3368fda",
+    "unifont_upper-9.0.06.hex": "d78af92c44332a8e32bbc1325fa920c06acfc28515034b2bba31c055a962b78c",
+}
+FONT_FOLDER_VARIABLE = "CLIPPO_FONT_DIR"
+
+DOWNLOAD_TIMEOUT_SECONDS = 60  # without any byte arriving, not for the whole file
+
+
+class OfficialFileError(ValueError):
+    """An official file cannot be found, downloaded or trusted. The message is one sentence with the remedy."""
+
+
+def default_cache_folder() -> Path:
+    """Where downloads are kept: `clippo/` beside the other caches of Hugging Face."""
+    return Path(HF_HOME) / "clippo"
+
+
+def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike | None = None) -> Path:
+    """Path of a big_vision checkpoint given as a local file or by its released name; downloads only in the second case.
+
+    Args:
+        source: A path, or one of `RELEASED_CHECKPOINTS`, with or without ".npz" and the gs:// path of the bucket.
+        cache_folder: Where a download is kept and looked for (default: `default_cache_folder()`).
+
+    Raises:
+        OfficialFileError: No such file and no such name, or the download failed. The released files have no published
+            checksum; a download is checked against the length the server announced, and each array by its CRC on reading.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    name = str(source).removeprefix(CHECKPOINT_BUCKET).removesuffix(".npz")
+    if name not in RELEASED_CHECKPOINTS:
+        raise OfficialFileError(
+            f"{str(source)!r} is neither a file nor a released checkpoint; the names are {', '.join(RELEASED_CHECKPOINTS)}."
+        )
+    cached = Path(cache_folder or default_cache_folder()) / f"{name}.npz"
+    if not cached.is_file():
+        by_hand = f"get {CHECKPOINT_BUCKET}{name}.npz by other means and pass the path of the file"
+        download(f"{CHECKPOINT_URL}{name}.npz", cached, by_hand)
+    return cached
+
+
+def find_official_font(
+    folder: str | os.PathLike | None = None, cache_folder: str | os.PathLike | None = None
+) -> list[Path]:
+    """The two `.hex` files of Unifont 9.0.06, which the released checkpoints read by, checked against their sha256.
+
+    Args:
+        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONT_DIR` says
+            where; without that they come from the cache folder or, the first time, from unifoundry.com.
+        cache_folder: Where downloads and unpacked files are kept (default: `default_cache_folder()`).
+
+    Raises:
+        OfficialFileError: A file is missing from the folder, has another hash, or cannot be downloaded.
+    """
+    folder = folder or os.environ.get(FONT_FOLDER_VARIABLE)
+    cache_folder = Path(cache_folder or default_cache_folder())
+    paths = []
+    for name in FONT_SHA256:
+        if folder:
+            path = _find_font_file(Path(folder), name, cache_folder)
+        else:
+            path = cache_folder / name
+            if not path.is_file():
+                packed = cache_folder / f"{name}.gz"
+                by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass that folder, or set {FONT_FOLDER_VARIABLE}"
+                download(f"{FONT_URL}{name}.gz", packed, by_hand)
+                try:
+                    _unpack(packed, path)
+                finally:
+                    packed.unlink()
+        check_font_file(path)
+        paths.append(path)
+    return paths
+
+
+def check_font_file(path: Path) -> None:
+    """Raise OfficialFileError if a file that carries the name of an official font is not that font."""
+    _check_font(path.read_bytes(), path.name, path)
+
+
+def resolve_font(
+    font: str | os.PathLike | Sequence[str | os.PathLike] = "official", cache_folder: str | os.PathLike | None = None
+) -> list[Path] | None:
+    """What `FontChain.from_source` should read for the `font` a user asked for.
+
+    Args:
+        font: "official" (Unifont 9.0.06, see `find_official_font`), "default" (the font packaged here), a folder that
+            holds the official files, or one or several font files, the first that has a character winning.
+        cache_folder: As in `find_official_font`.
+
+    Returns:
+        Font files in order, or None for the packaged font.
+
+    Raises:
+        OfficialFileError: A file is missing or, under an official name, has another hash.
+    """
+    fonts = [font] if isinstance(font, (str, os.PathLike)) else list(font)
+    if fonts == ["official"]:
+        return find_official_font(cache_folder=cache_folder)
+    if fonts == ["default"]:
+        logger.warning(
+            "Using the packaged Unifont 15.0.01 instead of the official 9.0.06: 45 of the 147 reference strings render "
+            "differently (none of those in ASCII, Chinese, Korean, Arabic or Hebrew)."
+        )
+        return None
+    if len(fonts) == 1 and Path(fonts[0]).is_dir():
+        return find_official_font(fonts[0], cache_folder)
+    paths = [Path(name) for name in fonts]
+    for path in paths:
+        if not path.is_file():
+            raise OfficialFileError(f"There is no font file {path}; pass 'official', 'default', a folder or font files.")
+        if path.name in FONT_SHA256:
+            check_font_file(path)
+    if [path.name for path in paths] != list(FONT_SHA256):
+        logger.warning(
+            f"The font {', '.join(path.name for path in paths)} is not the official one ({', '.join(FONT_SHA256)}), which "
+            "the released checkpoints were trained with; texts may look different to the model."
+        )
+    return paths
+
+
+def download(url: str, target: Path, by_hand: str) -> None:
+    """Fetch `url` into `target`, which exists afterwards only if the file arrived whole.
+
+    Args:
+        url: https, http or file.
+        target: File to write; its folder is made.
+        by_hand: What the user can do instead, appended to the error.
+
+    Raises:
+        OfficialFileError: No connection, an HTTP error, or fewer bytes than announced.
+    """
+    logger.warning(f"Downloading {url} to {target}.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        partial = Path(scratch) / target.name
+        try:
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response, partial.open("wb") as file:
+                shutil.copyfileobj(response, file, length=1 << 20)
+                announced = response.headers.get("Content-Length")
+        except (OSError, urllib.error.URLError) as error:
+            raise OfficialFileError(f"Could not download {url} ({error}): {by_hand}.") from error
+        if announced is not None and partial.stat().st_size != int(announced):
+            raise OfficialFileError(
+                f"Only {partial.stat().st_size} of {announced} bytes of {url} arrived: try again, or {by_hand}."
+            )
+        os.replace(partial, target)
+
+
+def _find_font_file(folder: Path, name: str, cache_folder: Path) -> Path:
+    if (folder / name).is_file():
+        return folder / name
+    if (folder / f"{name}.gz").is_file():
+        _unpack(folder / f"{name}.gz", cache_folder / name)
+        return cache_folder / name
+    raise OfficialFileError(f"The font folder {folder} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
+
+
+def _check_font(content: bytes, name: str, origin: Path) -> None:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != FONT_SHA256[name]:
+        raise OfficialFileError(
+            f"{origin} is not the official font {name}: its sha256 is {actual}, not {FONT_SHA256[name]}; replace the file."
+        )
+
+
+def _unpack(packed: Path, target: Path) -> None:
+    try:
+        content = gzip.decompress(packed.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise OfficialFileError(f"{packed} is not a whole gzip file ({error}); download it again.") from error
+    _check_font(content, target.name, packed)  # before it gets its name, so that a wrong file is not kept
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, target)
