@@ -274,4 +274,4 @@ def _pixels(lines: np.ndarray, levels: np.ndarray) -> np.ndarray:
     pixels = pixels.astype(pattern, copy=False)
     pixels *= background ^ ink
     pixels ^= background
-    return pixels.view(levels.dtype).reshape(len(lines), ROW_HEIGHT, -1)
+    return pixels.view(levels.dtype).reshape(len(lines), ROW_HEIGHT, lines.shape[1])
