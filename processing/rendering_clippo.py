@@ -213,7 +213,7 @@ class TextRenderer:
             lines = self._lines(part, line_begin[part.text - first] + part.row, int(used.sum()))
             text = np.repeat(np.arange(first, last), used)  # (lines,)
             row = np.arange(len(text)) - np.repeat(line_begin, used)
-            canvases[text, row] = _pixels(lines, levels).reshape(len(text), -1)
+            canvases[text, row] = _pixels(lines, levels).reshape(len(text), ROW_HEIGHT * width)
         canvases = canvases.reshape(batch, 1, rows * ROW_HEIGHT, width)
         return canvases if height % ROW_HEIGHT == 0 else np.ascontiguousarray(canvases[:, :, :height])
 
