@@ -1,6 +1,9 @@
-"""Strings and photographs to the tensors the model reads."""
+"""Strings and photos to tensors. Import it as `clippo.processing`, or simply from `clippo`."""
 
 from .fonts_clippo import FontChain
+from .image_processing_clippo import ClippoImageProcessor
+from .processing_clippo import ClippoProcessor
 from .rendering_clippo import RenderedText, TextRenderer
+from .tokenization_clippo import ClippoTokenizer
 
-__all__ = ["FontChain", "RenderedText", "TextRenderer"]
+__all__ = ["ClippoImageProcessor", "ClippoProcessor", "ClippoTokenizer", "FontChain", "RenderedText", "TextRenderer"]
