@@ -23,9 +23,12 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
 from clippo.data.cldr import Annotation, cldr_version, dominant_script, list_languages, read_annotations
+from clippo.processing.rendering_clippo import TextRenderer
 
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 DEFAULT_CLDR = Path("/usr/share/unicode/cldr/common")
+# Sides of the canvases for which the statistics say how many names would not fit.
+CANVAS_SIZES = (64, 80, 96, 112, 128)
 # Modifiers for skin (five tones) and hair (four styles): 1,800 pictures that differ from others by a shade.
 VARIANT_MARKS = frozenset(map(chr, [*range(0x1F3FB, 0x1F400), *range(0x1F9B0, 0x1F9B4)]))
 
@@ -194,7 +197,7 @@ def data_hash(pictures: list[Picture], rows: list[dict]) -> str:
 
 def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    PILImage.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -261,7 +264,8 @@ def build_emoji_dataset(
 
 def statistics(pictures: list[Picture], rows: list[dict]) -> dict:
     """Counts a reader of the data set asks for first."""
-    lengths = np.array([len(row["name"]) for row in rows])
+    names = [row["name"] for row in rows]
+    lengths = [len(name) for name in names]
     language_script = {row["language"]: row["script"] for row in rows}
     held_out = [row for row in rows if row["split"] == "held_out"]
     return {
@@ -274,7 +278,14 @@ def statistics(pictures: list[Picture], rows: list[dict]) -> dict:
         "texts": len(rows) + sum(len(row["keywords"]) for row in rows),
         "distinct_texts": len({text for row in rows for text in [row["name"], *row["keywords"]]}),
         "name_length_percentiles": {str(p): float(np.percentile(lengths, p)) for p in (5, 25, 50, 75, 90, 95, 99, 100)},
+        "names_cut_by_canvas_size": {str(size): names_cut(names, size) for size in CANVAS_SIZES},
         "languages_by_script": dict(Counter(language_script.values()).most_common()),
         "language_script": language_script,
         "pairs_by_language": dict(sorted(Counter(row["language"] for row in rows).items())),
     }
+
+
+def names_cut(names: list[str], canvas_size: int) -> float:
+    """Share of the names that lose a character on a square canvas, drawn with the packaged font."""
+    rendered = TextRenderer(canvas_size=canvas_size)(names, format="packed")
+    return round(float((rendered.chars_drawn < rendered.chars_total).mean()), 5)

@@ -1,0 +1,186 @@
+"""Pairs: what may be drawn, that randomness is torch's, and that held-out texts never reach training."""
+
+from collections import Counter
+
+import datasets
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from PIL import Image
+
+from clippo.data.pairs import EmojiPairs, ImageTextPairs
+
+
+@pytest.fixture(scope="module")
+def rows(emoji_folder):
+    return parquet.read_table(emoji_folder / "annotations.parquet").to_pylist()
+
+
+def texts_of(pairs, epochs=1):
+    """(picture id, language, text) of every item, read `epochs` times."""
+    items = [pairs[i] for _ in range(epochs) for i in range(len(pairs))]
+    return [(pairs.picture_ids[item["picture"]], item["language"], item["text"]) for item in items]
+
+
+def test_each_picture_that_has_a_training_text_once_an_epoch(emoji_folder, rows):
+    pairs = EmojiPairs(emoji_folder)
+    pictures = [pairs.picture_ids[pairs[i]["picture"]] for i in range(len(pairs))]
+    assert len(pictures) == len(set(pictures))
+    assert set(pictures) == {row["id"] for row in rows if row["split"] == "train"}
+
+
+def test_all_training_texts_are_drawn_and_nothing_else(emoji_folder, rows):
+    torch.manual_seed(0)
+    drawn = set(texts_of(EmojiPairs(emoji_folder), epochs=80))
+    allowed = {
+        (row["id"], row["language"], text)
+        for row in rows
+        if row["split"] == "train"
+        for text in [row["name"], *row["keywords"]]
+    }
+    assert drawn == allowed
+
+
+def test_held_out_pairs_are_fixed_names(emoji_folder, rows):
+    pairs = EmojiPairs(emoji_folder, split="held_out", sampling=False)
+    expected = [(row["id"], row["language"], row["name"]) for row in rows if row["split"] == "held_out"]
+    assert texts_of(pairs) == texts_of(pairs) == expected
+
+
+def test_one_per_picture_is_a_gallery(emoji_folder):
+    pairs = EmojiPairs(emoji_folder, split="held_out", sampling=False)
+    length = len(pairs)
+    gallery = pairs.one_per_picture()
+    pictures = [gallery[i]["picture"] for i in range(len(gallery))]
+    assert pictures == sorted({pairs[i]["picture"] for i in range(length)})
+    assert len({gallery[i]["language"] for i in range(len(gallery))}) > 1
+    assert len(pairs) == length, "the data set it came from is left alone"
+    with pytest.raises(ValueError, match="sampling=False"):
+        EmojiPairs(emoji_folder).one_per_picture()
+
+
+def test_torch_seed_decides_the_texts(emoji_folder):
+    pairs = EmojiPairs(emoji_folder, p_join=0.5)
+    torch.manual_seed(3)
+    first = texts_of(pairs)
+    second = texts_of(pairs)
+    torch.manual_seed(3)
+    assert texts_of(pairs) == first
+    assert first != second
+
+
+def test_generator_state_resumes_the_texts(emoji_folder):
+    pairs = EmojiPairs(emoji_folder)
+    texts_of(pairs)
+    state = torch.get_rng_state()
+    expected = texts_of(pairs)
+    torch.set_rng_state(state)
+    assert texts_of(pairs) == expected
+
+
+@pytest.mark.parametrize("p_name", [0.0, 0.5, 1.0])
+def test_share_of_names(emoji_folder, rows, p_name):
+    torch.manual_seed(0)
+    names = {(row["id"], row["language"]): row["name"] for row in rows}
+    pairs = EmojiPairs(emoji_folder, languages=["de"], p_name=p_name)  # every German row has keywords
+    drawn = [names[picture, language] == text for picture, language, text in texts_of(pairs, epochs=40)]
+    assert np.mean(drawn) == pytest.approx(p_name, abs=0.05)
+
+
+def test_joined_keywords_are_distinct_words_of_one_row(emoji_folder, rows):
+    keywords = {(row["id"], row["language"]): row["keywords"] for row in rows}
+    pairs = EmojiPairs(emoji_folder, languages=["en"], p_name=0.0, p_join=1.0)
+    joined = 0
+    for picture, language, text in texts_of(pairs, epochs=5):
+        words = keywords[picture, language]
+        if len(words) >= 2:
+            assert text in {f"{a} {b}" for a in words for b in words if a != b}
+            joined += 1
+    assert joined > 50
+
+
+def test_languages_narrow_and_grow(emoji_folder, rows):
+    pairs = EmojiPairs(emoji_folder, languages=["ru"])
+    russian = {row["id"] for row in rows if row["language"] == "ru" and row["split"] == "train"}
+    assert {picture for picture, _, _ in texts_of(pairs)} == russian
+    assert {language for _, language, _ in texts_of(pairs)} == {"ru"}
+    pairs.set_languages(["ru", "en"])
+    assert Counter(language for _, language, _ in texts_of(pairs)).keys() == {"ru", "en"}
+    assert pairs.scripts == {"de": "Latin", "en": "Latin", "ru": "Cyrillic"}
+
+
+def test_images_are_the_pictures(emoji_folder):
+    item = EmojiPairs(emoji_folder)[5]
+    assert item["image"].dtype == np.uint8
+    assert item["image"].shape == (24, 24, 4)
+    assert item["image"][0, 0, 3] == 0
+    assert item["image"][12, 12, 3] == 255
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, 'split must be "train" or "held_out"'),
+        ({"p_name": 1.5}, "p_name is a probability, got 1.5"),
+        ({"languages": ["en", "tlh"]}, "No texts in tlh; there are de, en, ru"),
+        ({"languages": []}, "No train pairs in"),
+    ],
+)
+def test_bad_options(emoji_folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        EmojiPairs(emoji_folder, **options)
+
+
+def test_a_folder_that_was_not_built(tmp_path):
+    with pytest.raises(FileNotFoundError, match="build_emoji_dataset"):
+        EmojiPairs(tmp_path)
+
+
+@pytest.fixture
+def captioned():
+    return datasets.Dataset.from_dict(
+        {
+            "image": [Image.new("RGB", (8, 8), color) for color in ("red", "blue")],
+            "captions": [["a red square", "rouge"], ["a blue square"]],
+            "title": ["red", None],
+        },
+        features=datasets.Features(
+            {
+                "image": datasets.Image(),
+                "captions": datasets.List(datasets.Value("string")),
+                "title": datasets.Value("string"),
+            }
+        ),
+    )
+
+
+def test_any_caption_of_any_column_is_drawn(captioned):
+    pairs = ImageTextPairs(captioned, caption_columns=["captions", "title"])
+    torch.manual_seed(0)
+    assert {pairs[0]["text"] for _ in range(50)} == {"a red square", "rouge", "red"}
+    assert {pairs[1]["text"] for _ in range(10)} == {"a blue square"}, "an empty cell is no caption"
+    assert pairs[1]["image"].getpixel((0, 0)) == (0, 0, 255)
+    assert len(pairs) == 2
+
+
+def test_without_sampling_the_first_caption(captioned):
+    pairs = ImageTextPairs(captioned, sampling=False)
+    assert [pairs[i]["text"] for i in range(2)] == ["a red square", "a blue square"]
+
+
+def test_captions_of_a_real_data_set(shared):
+    file = shared("data", "flickr8k", "test-00000-of-00001.parquet")
+    first = parquet.ParquetFile(file).iter_batches(batch_size=4)
+    pairs = ImageTextPairs(datasets.Dataset.from_list(next(first).to_pylist()).cast_column("image", datasets.Image()))
+    assert pairs[0]["text"] in pairs.dataset[0]["captions"]
+    assert pairs[0]["image"].mode == "RGB"
+
+
+def test_column_errors(captioned):
+    with pytest.raises(ValueError, match="No column photo, text in the data set; it has image, captions, title"):
+        ImageTextPairs(captioned, image_column="photo", caption_columns="text")
+    with pytest.raises(ValueError, match="caption_columns is empty"):
+        ImageTextPairs(captioned, caption_columns=[])
+    with pytest.raises(ValueError, match="Row 1 has no caption in title"):
+        ImageTextPairs(captioned, caption_columns="title")[1]
