@@ -8,6 +8,8 @@ import ctypes
 import gzip
 import hashlib
 import io
+import os
+import threading
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +26,19 @@ MAX_GLYPH_WIDTH = 32  # columns; wider glyphs of arbitrary fonts are cut here (n
 _NIBBLE = np.full(256, 255, np.uint8)
 for _i, _digit in enumerate(b"0123456789ABCDEF"):
     _NIBBLE[_digit] = _NIBBLE[ord(chr(_digit).lower())] = _i
+
+# FreeType faces are shared by everything in the process and must not be used by two threads at once. In a list, so that
+# a forked child, whose parent's thread may hold it, can get a new one.
+_LOCKS = [threading.RLock()]
+
+
+def font_lock() -> threading.RLock:
+    """The lock to hold while glyphs are read or tables of them filled."""
+    return _LOCKS[0]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _LOCKS.__setitem__(0, threading.RLock()))
 
 
 class Glyph(NamedTuple):
@@ -128,7 +143,8 @@ class FreeTypeFont:
             self._face = face = freetype.Face(io.BytesIO(data))
         except freetype.FT_Exception as error:
             raise ValueError(
-                f"{file.name} is not a font that FreeType can read ({error}); pass a PCF, BDF, OTF, TTF or Unifont .hex file"
+                f"{file.name} is not a font that FreeType can read ({error}); pass an undamaged PCF, BDF, OTF, TTF "
+                "or Unifont .hex file"
             ) from None
         if face.is_scalable:
             size = 16
@@ -141,14 +157,14 @@ class FreeTypeFont:
             fitting = [(height, -i) for i, height in enumerate(heights) if height <= ROW_HEIGHT]
             if not fitting:
                 raise ValueError(
-                    f"{file.name} has only bitmaps of {', '.join(map(str, heights))} pixels, but a text row is {ROW_HEIGHT}: "
-                    "use a scalable font or one with a strike of at most 16 pixels"
+                    f"{file.name} has only bitmaps of {', '.join(map(str, heights))} pixels, but a text row is "
+                    f"{ROW_HEIGHT}: use a scalable font or one with a strike of at most 16 pixels"
                 )
             face.select_size(-max(fitting)[1])
             ascent, descent = face.size.ascender // 64, -(face.size.descender // 64)
         self._baseline = BASELINE if ascent <= BASELINE and descent <= ROW_HEIGHT - BASELINE else ROW_HEIGHT - descent
         if face.charmap is None:
-            raise ValueError(f"{file.name} has no Unicode character map, so no character can be found in it; use another font")
+            raise ValueError(f"{file.name} has no Unicode character map, so no character is found in it; use another")
 
     def _line(self, size: int) -> tuple[int, int]:
         face = self._face

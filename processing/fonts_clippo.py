@@ -5,7 +5,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from .font_files_clippo import FontFile, Glyph, open_font
+from .font_files_clippo import FontFile, Glyph, font_lock, open_font
 
 FONT_ZIP = "font.zip"
 PACKAGED = ("unifont.pcf.gz", "unifont_upper.otf")  # GNU Unifont 15.0.01 as shipped by Debian 12
@@ -15,13 +15,16 @@ KNOWN = {
     "unifont-9.0.06": ("unifont-9.0.06.hex", "unifont_upper-9.0.06.hex"),  # the official CLIPPO font; never packaged
 }
 FONT_SUFFIXES = (".pcf", ".pcf.gz", ".bdf", ".bdf.gz", ".otf", ".ttf", ".ttc", ".hex", ".hex.gz")
+_NO_SOURCE = "a font source is a path, a name, a list of these or None, not {}: {!r}"
 _PACKAGE_FOLDER = Path(__file__).resolve().parent / "fonts"
 
 
 def _font_folders() -> list[Path]:
-    folders = [Path(p) for p in os.environ.get("CLIPPO_FONTS", "").split(os.pathsep) if p]
-    return [_PACKAGE_FOLDER, *folders, Path.home() / ".local/share/fonts", Path.home() / ".fonts", Path("/usr/share/fonts"),
-            Path("/usr/local/share/fonts"), Path("/usr/share/unifont")]  # fmt: skip
+    """Where a font is looked up by name: ours, the user's, the system's."""
+    own = [Path(p) for p in os.environ.get("CLIPPO_FONTS", "").split(os.pathsep) if p]
+    user = [Path.home() / ".local/share/fonts", Path.home() / ".fonts"]
+    system = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/usr/share/unifont")]
+    return [_PACKAGE_FOLDER, *own, *user, *system]
 
 
 def _find_by_name(name: str) -> Path | None:
@@ -77,7 +80,7 @@ class FontChain:
         if isinstance(source, (str, os.PathLike)):
             source = [source]
         if not isinstance(source, (list, tuple)):
-            raise TypeError(f"a font source is a path, a name, a list of these or None, not {type(source).__name__}: {source!r}")
+            raise TypeError(_NO_SOURCE.format(type(source).__name__, source))
         files, notices = [], {}
         for item in source:
             part = cls._load_one(item)
@@ -90,7 +93,7 @@ class FontChain:
         if isinstance(item, FontChain):
             return list(item.files), item.notices
         if not isinstance(item, (str, os.PathLike)):
-            raise TypeError(f"a font source is a path, a name, a list of these or None, not {type(item).__name__}: {item!r}")
+            raise TypeError(_NO_SOURCE.format(type(item).__name__, item))
         path = Path(item)
         if path.is_file():
             return cls._read_zip(path) if zipfile.is_zipfile(path) or path.suffix == ".zip" else ([cls._read(path)], ())
@@ -102,8 +105,9 @@ class FontChain:
             if all(found):
                 return [cls._read(p) for p in found], ()
         raise FileNotFoundError(
-            f"no font {name!r}: it is neither a file nor a font below {', '.join(map(str, _font_folders()))}; give the path of "
-            "a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into CLIPPO_FONTS, or pass None for the packaged Unifont"
+            f"no font {name!r}: it is neither a file nor a font below {', '.join(map(str, _font_folders()))}; give the "
+            "path of a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into the environment variable CLIPPO_FONTS, "
+            "or pass None for the packaged Unifont"
         )
 
     @staticmethod
@@ -112,8 +116,8 @@ class FontChain:
             return FontFile.from_bytes(path.name, path.read_bytes())
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"the font {path} is missing; pass the checkpoint's {FONT_ZIP} or another font file, or reinstall clippo, which "
-                "packages Unifont"
+                f"the font {path} is missing; pass the checkpoint's {FONT_ZIP} or another font file, or install "
+                "clippo, which packages Unifont"
             ) from None
 
     @staticmethod
@@ -144,8 +148,8 @@ class FontChain:
             named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in self.files)
             wanted = ", ".join(h[:12] for h in expected)
             raise ValueError(
-                f"the font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; restore the "
-                f"checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose"
+                f"the font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; "
+                f"restore the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose"
             )
 
     def save(self, path: "str | os.PathLike") -> None:
@@ -171,10 +175,11 @@ class FontChain:
         Returns:
             Glyph with columns uint16 (16 or 32,), or uint8 (16 or 32, 16) if `antialias`.
         """
-        for file in self.files:
-            glyph = open_font(file).glyph(code_point, antialias)
-            if glyph is not None:
-                return glyph
+        with font_lock():
+            for file in self.files:
+                glyph = open_font(file).glyph(code_point, antialias)
+                if glyph is not None:
+                    return glyph
         return None
 
     def __eq__(self, other):

@@ -1,16 +1,16 @@
 """The glyph table: trimmed columns of every character met so far, in arrays that a whole batch can index."""
 
-import os
-import threading
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from .font_files_clippo import ROW_HEIGHT
+from .font_files_clippo import ROW_HEIGHT, font_lock
 from .fonts_clippo import FontChain
+from .shaping_clippo import compose
 
 CODE_POINTS = 0x110000
+_MANY_SEQUENCES = 1 << 16  # a table with more composed glyphs than this is dropped between two batches
 
 
 class GlyphOptions(NamedTuple):
@@ -46,64 +46,93 @@ def trim(ink: np.ndarray, advance: int, options: GlyphOptions) -> tuple[int, int
 
 
 class GlyphTable:
-    """Widths and columns by code point; asks the font chain only for characters that were never met.
+    """Widths and columns by glyph number; asks the font chain only for characters that were never met.
+
+    A glyph's number is its code point. Numbers from 0x110000 on are given to sequences, a base with marks upon it,
+    which only the shaping option makes.
 
     Attributes:
-        width: uint8 (0x110000,), 0 for a code point not met yet.
-        offset: int32 (0x110000,), index of the first column in `columns`.
-        columns: uint16 (n,), or uint8 (n, 16) of coverage for antialiased glyphs. Replaced, not changed, when it grows.
+        width: uint8 (numbers,), 0 for a glyph not met yet.
+        offset: int32 (numbers,), index of the glyph's first column in `columns`.
+        columns: uint16 (n,), or uint8 (n, 16) of coverage for antialiased glyphs. Grows by being replaced.
     """
 
     def __init__(self, fonts: FontChain, options: GlyphOptions):
         self._fonts, self._options = fonts, options
-        # Zero pages that are never touched cost no memory: 5.5 MB of address space, not of RAM.
+        # Pages of zeros that are never touched cost no memory: 5.5 MB of address space, not of RAM.
         self.width = np.zeros(CODE_POINTS, np.uint8)
         self.offset = np.zeros(CODE_POINTS, np.int32)
-        self._store = np.zeros((4096, ROW_HEIGHT) if options.antialias else 4096, np.uint8 if options.antialias else np.uint16)
+        self.columns = np.zeros((4096, ROW_HEIGHT), np.uint8) if options.antialias else np.zeros(4096, np.uint16)
         self._used = 0
+        self._sequences: dict[tuple[int, ...], int] = {}
 
-    @property
-    def columns(self) -> np.ndarray:
-        return self._store
-
-    def widths(self, code_points: np.ndarray) -> np.ndarray:
-        """Drawn widths uint8 (n,) of code points uint32 (n,), after filling in those that are new."""
-        widths = self.width[code_points]
+    def widths(self, numbers: np.ndarray) -> np.ndarray:
+        """Drawn widths uint8 (n,) of glyph numbers (n,), after filling in those that are new."""
+        widths = self.width[numbers]
         if not widths.all():
-            with _LOCKS[0]:
-                for code_point in np.unique(code_points[widths == 0]).tolist():
-                    if not self.width[code_point]:
-                        self._fill(code_point)
-            widths = self.width[code_points]
+            with font_lock():
+                for number in np.unique(numbers[widths == 0]).tolist():
+                    if not self.width[number]:
+                        self._add(number, *self._alone(number))
+            widths = self.width[numbers]
         return widths
 
-    def _fill(self, code_point: int) -> None:
+    def numbers(self, units: list[tuple[int, ...]]) -> np.ndarray:
+        """Glyph numbers int64 (n,) of units: a code point, or a base with marks (see ShapedText)."""
+        with font_lock():
+            for unit in units:
+                if len(unit) != 1 and unit not in self._sequences:
+                    self._sequences[unit] = number = CODE_POINTS + len(self._sequences)
+                    if number >= len(self.width):
+                        self.width = np.concatenate([self.width, np.zeros(_MANY_SEQUENCES, np.uint8)])
+                        self.offset = np.concatenate([self.offset, np.zeros(_MANY_SEQUENCES, np.int32)])
+                    self._add(number, *self._sequence(unit))
+        return np.array([unit[0] if len(unit) == 1 else self._sequences[unit] for unit in units], np.int64)
+
+    @property
+    def has_many_sequences(self) -> bool:
+        return len(self._sequences) > _MANY_SEQUENCES
+
+    def _alone(self, code_point: int) -> tuple[np.ndarray, int, int]:
+        """Columns of a character, and which of them are drawn."""
         # Only A-Z, as the official renderer lowers bytes: other scripts keep their capitals.
         lower = self._options.lowercase and 65 <= code_point <= 90
         glyph = self._fonts.bitmap(code_point + 32 if lower else code_point, self._options.antialias)
         if glyph is None:  # as an all-blank entry of the official table
-            columns, advance = np.zeros_like(self._store[:ROW_HEIGHT]), self._options.min_width
+            columns, advance = np.zeros_like(self.columns[:ROW_HEIGHT]), self._options.min_width
         else:
             columns, advance = glyph
-        start, end = trim(columns.reshape(len(columns), -1).any(axis=1), advance, self._options)
-        if self._used + end - start > len(self._store):
-            self._store = np.concatenate([self._store, np.zeros_like(self._store)])
-        self._store[self._used : self._used + end - start] = columns[start:end]
-        self.offset[code_point] = self._used
-        self._used += end - start
-        self.width[code_point] = end - start  # last, since a reader without the lock takes a width as "ready"
+        return columns, *trim(columns.reshape(len(columns), -1).any(axis=1), advance, self._options)
+
+    def _sequence(self, unit: tuple[int, ...]) -> tuple[np.ndarray, int, int]:
+        """Columns of a base with its marks; of a blank for the empty sequence."""
+        columns, start, end = self._alone(unit[0] if unit else 0x20)
+        columns = columns[start:end]
+        marks = [(mark, self._alone(mark)[0]) for mark in unit[1:]]
+        if self._options.antialias:
+            columns = compose(columns, marks)
+        else:
+            columns = _pack(compose(_unpack(columns), [(mark, _unpack(bits)) for mark, bits in marks]))
+        return columns, 0, len(columns)
+
+    def _add(self, number: int, columns: np.ndarray, start: int, end: int) -> None:
+        used = self._used
+        if used + end - start > len(self.columns):
+            self.columns = np.concatenate([self.columns, np.zeros_like(self.columns)])
+        self.columns[used : used + end - start] = columns[start:end]
+        self.offset[number] = used
+        self._used = used + end - start
+        self.width[number] = end - start  # last: a reader that holds no lock takes a width as "ready"
 
 
-# One lock for all tables: FreeType faces are shared by them and must not be used by two threads at once.
-_LOCKS = [threading.Lock()]
+def _unpack(columns: np.ndarray) -> np.ndarray:
+    """uint16 (n,) of bits to uint8 (n, 16) of 0 and 1."""
+    return np.unpackbits(columns.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
 
 
-def _new_lock_after_fork() -> None:
-    _LOCKS[0] = threading.Lock()  # a thread of the parent may have held it
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock_after_fork)
+def _pack(columns: np.ndarray) -> np.ndarray:
+    """uint8 (n, 16) of 0 and 1 to uint16 (n,) of bits."""
+    return np.packbits(columns, axis=1, bitorder="little").view("<u2")[:, 0].astype(np.uint16)
 
 
 @lru_cache(maxsize=32)
