@@ -5,6 +5,7 @@ Random draws use torch's global generator, so that the Trainer's seeding and its
 
 import copy
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class EmojiPairs(Dataset):
         sampling: draw texts at random (see above).
         p_name: probability of the name; otherwise the text is made of keywords, if there are any.
         p_join: probability that a keyword text joins two or three keywords by a space.
+        max_sharing: keywords that this split's pictures share more often than this in one language are not drawn
+            ("flag" fits 254 pictures); None draws all. In a batch the others that such a keyword fits would all count
+            as wrong: without a limit an English text fits 24 pictures on average, with 32 it fits 3.
 
     Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
     `picture` is the index into `images`, `picture_ids` and `emoji`.
@@ -47,12 +51,15 @@ class EmojiPairs(Dataset):
         sampling: bool = True,
         p_name: float = 0.5,
         p_join: float = 0.0,
+        max_sharing: int | None = 32,
     ):
         if split not in ("train", "held_out"):
             raise ValueError(f'split must be "train" or "held_out", got {split!r}.')
         for label, value in (("p_name", p_name), ("p_join", p_join)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{label} is a probability, got {value}.")
+        if max_sharing is not None and max_sharing < 1:
+            raise ValueError(f"max_sharing is a number of pictures or None, got {max_sharing}.")
         folder = Path(folder)
         for file in ("pictures.parquet", "annotations.parquet"):
             if not (folder / file).is_file():
@@ -75,6 +82,12 @@ class EmojiPairs(Dataset):
             self.scripts[language] = script
             if row_split == split:
                 self._rows.append((index[picture_id], language, name, keywords))
+        if max_sharing is not None:
+            fits = Counter((language, word) for _, language, _, keywords in self._rows for word in keywords)
+            self._rows = [
+                (picture, language, name, [word for word in keywords if fits[language, word] <= max_sharing])
+                for picture, language, name, keywords in self._rows
+            ]
         self.set_languages(languages)
 
     def set_languages(self, languages: Sequence[str] | None) -> None:

@@ -100,6 +100,24 @@ def test_joined_keywords_are_distinct_words_of_one_row(emoji_folder, rows):
     assert joined > 50
 
 
+def test_words_that_many_pictures_share_are_not_drawn(tmp_path, build):
+    build(tmp_path, held_out=0)
+    table = parquet.read_table(tmp_path / "annotations.parquet")
+    keywords = [[*words, "thing"] if i % 3 else words for i, words in enumerate(table["keywords"].to_pylist())]
+    column = table.schema.get_field_index("keywords")
+    parquet.write_table(
+        table.set_column(column, table.schema.field(column), [keywords]), tmp_path / "annotations.parquet"
+    )
+    languages = table["language"].to_pylist()
+    fits = Counter(language for language, words in zip(languages, keywords, strict=True) if "thing" in words)
+    limit = fits["ru"]
+    assert limit < fits["en"]
+    drawn = texts_of(EmojiPairs(tmp_path, max_sharing=limit), epochs=60)
+    assert {language for _, language, text in drawn if text == "thing"} == {"ru"}, "counted in each language by itself"
+    drawn = texts_of(EmojiPairs(tmp_path, max_sharing=None), epochs=60)
+    assert {language for _, language, text in drawn if text == "thing"} == {"de", "en", "ru"}
+
+
 def test_languages_narrow_and_grow(emoji_folder, rows):
     pairs = EmojiPairs(emoji_folder, languages=["ru"])
     russian = {row["id"] for row in rows if row["language"] == "ru" and row["split"] == "train"}
@@ -123,6 +141,7 @@ def test_images_are_the_pictures(emoji_folder):
     [
         ({"split": "test"}, 'split must be "train" or "held_out"'),
         ({"p_name": 1.5}, "p_name is a probability, got 1.5"),
+        ({"max_sharing": 0}, "max_sharing is a number of pictures or None, got 0"),
         ({"languages": ["en", "tlh"]}, "No texts in tlh; there are de, en, ru"),
         ({"languages": []}, "No train pairs in"),
     ],
