@@ -1,18 +1,15 @@
 """Official big_vision checkpoints (`.npz`) to Hugging Face folders, and back.
 
 Both directions read one table, `weight_table`, which pairs every parameter of `ClippoModel` with its name and shape in
-big_vision. The rest makes sure that a file is what it claims to be before a number of it is used.
+big_vision. The rest makes sure that a checkpoint is what it claims to be before a number of it is used.
 
 Letters in shapes: D width, M MLP width, H heads, K = D/H, P patch side, C channels, N positions, E projection width.
-Source: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py` (names, shapes), `utils.py` (layouts of a file).
+Source: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py` (names, shapes).
 """
 
 import math
 import os
 import re
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +18,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from clippo.big_vision_npz import ConversionError, read_checkpoint, same_bits, write_checkpoint
 from clippo.conversion_report import ConversionReport, StageReport
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.official_files import find_checkpoint, resolve_font
 from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
 
-# How the keys of an archive begin. The released files use "params/" and hold the optimizer's state beside it. The order
-# decides when several are present, as in the official loader.
-LAYOUTS = {"params": "params/", "flax": "opt/target/", "bare": ""}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # What the official CLIPPO has no option for: a model that differs here would compute something else there.
 OFFICIAL_CHOICES = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "skip_blank_patches": False}
 
 PROBE_TEXT = "a photo of a cat"  # what the self-check reads
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)  # what NumPy says about a damaged entry
-
-
-class ConversionError(ValueError):
-    """A checkpoint cannot be converted. The message is one sentence that names the culprit."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +71,8 @@ def _walk_weights(config: ClippoConfig) -> Iterator[Weight]:
     width, mlp_width, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     split = (heads, width // heads)
 
-    def dense(stage: str, name: str, key: str, *kernel: int | tuple[int, ...], bias: tuple[int, ...]) -> Iterator[Weight]:
-        yield Weight(stage, f"{name}.weight", f"{key}/kernel", tuple(kernel))
+    def dense(stage: str, name: str, key: str, *kernel: int, bias: tuple[int, ...]) -> Iterator[Weight]:
+        yield Weight(stage, f"{name}.weight", f"{key}/kernel", kernel)
         yield Weight(stage, f"{name}.bias", f"{key}/bias", bias)
 
     def norm(stage: str, name: str, key: str) -> Iterator[Weight]:
@@ -120,73 +110,6 @@ def _walk_weights(config: ClippoConfig) -> Iterator[Weight]:
     yield Weight("temperature", "logit_scale", "t", (1,))
 
 
-def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The parameters of a big_vision `.npz`, under their bare names (`img/...`, `t`), float32.
-
-    Optimizer state and clocks beside the parameters are not even read. Nothing is unpickled. A scanned encoder
-    (`encoderblock/...` with the layers on the first axis) is taken apart into `encoderblock_0/...` and so on.
-
-    Args:
-        path: File in one of the three layouts of `LAYOUTS`.
-
-    Raises:
-        ConversionError: Not an archive, a damaged one, pickled objects inside, or numbers of another kind.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConversionError(f"There is no file {path}.")
-    if not zipfile.is_zipfile(path):
-        raise ConversionError(
-            f"{path} ({path.stat().st_size} bytes) is not an .npz archive or was cut short; download or copy it again."
-        )
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except UNREADABLE as error:
-        raise ConversionError(f"The archive {path} cannot be opened ({error}); download or copy it again.") from error
-    params = {}
-    with archive:
-        prefix = next((prefix for prefix in LAYOUTS.values() if any(key.startswith(prefix) for key in archive.files)), "")
-        for entry in archive.files:
-            if entry.startswith(prefix):
-                params[entry.removeprefix(prefix)] = _read_entry(archive, entry, path)
-    return _unscan(params)
-
-
-def _read_entry(archive: np.lib.npyio.NpzFile, entry: str, path: Path) -> np.ndarray:
-    try:
-        array = archive[entry]
-    except UNREADABLE as error:
-        if "allow_pickle" in str(error):
-            raise ConversionError(
-                f"Entry {entry!r} of {path} holds pickled Python objects, which could run code when opened; "
-                "only plain arrays are read."
-            ) from error
-        raise ConversionError(
-            f"Entry {entry!r} of {path} is damaged ({error}); download or copy the file again."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise ConversionError(f"Entry {entry!r} of {path} is not a NumPy array; this is no big_vision checkpoint.")
-    if array.dtype == np.dtype("V2"):  # how NumPy stores JAX's bfloat16: the upper half of a float32
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    if array.dtype not in (np.float32, np.float16):
-        raise ConversionError(f"Entry {entry!r} of {path} holds {array.dtype}, not float32, float16 or bfloat16.")
-    return array.astype(np.float32, copy=False)
-
-
-def _unscan(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    single = {}
-    scanned = "img/Transformer/encoderblock/"
-    for key, array in params.items():
-        if not key.startswith(scanned):
-            single[key] = array
-            continue
-        if array.ndim == 0:
-            raise ConversionError(f"{key!r} has no axis of layers, though its name says that the encoder is scanned.")
-        for i, layer in enumerate(array):
-            single[f"img/Transformer/encoderblock_{i}/{key.removeprefix(scanned)}"] = layer
-    return single
-
-
 def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
     """The config that a checkpoint's shapes imply, after checking that every one of them agrees with it.
 
@@ -213,7 +136,7 @@ def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
     layers = [int(match[1]) for key in params if (match := re.match(r"img/Transformer/encoderblock_(\d+)/", key))]
     side = math.isqrt(positions)
     if patch != patch_width:
-        raise ConversionError(f"'img/embedding/kernel' has {patch}x{patch_width} patches; only square ones are supported.")
+        raise ConversionError(f"'img/embedding/kernel' has {patch}x{patch_width} patches; CLIPPO's are square.")
     if side * side != positions:
         raise ConversionError(f"'img/pos_embedding' has {positions} positions, which do not form a square grid.")
     if width % heads:
@@ -235,7 +158,7 @@ def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
         raise ConversionError(f"The checkpoint has {_names(unexpected)}, which a CLIPPO model has no place for.")
     for key, shape in expected.items():
         if params[key].shape != shape:
-            raise ConversionError(f"{key!r} has shape {params[key].shape}; the rest of the checkpoint makes it {shape}.")
+            raise ConversionError(f"{key!r} has shape {params[key].shape}; the other parameters make it {shape}.")
     return config
 
 
@@ -266,8 +189,8 @@ def model_from_params(params: dict[str, np.ndarray], resolution: int | Sequence[
 def change_resolution(model: ClippoModel, resolution: int | Sequence[int]) -> None:
     """Make another canvas the model's own, resampling the position embeddings in place.
 
-    Bilinear with aligned corners, which is what the official loader's `scipy.ndimage.zoom(order=1)` computes (big_vision
-    `models/vit.py`, `resample_posemb`).
+    Bilinear with aligned corners, which is what the official loader's `scipy.ndimage.zoom(order=1)` computes
+    (big_vision `models/vit.py`, `resample_posemb`).
 
     Args:
         model: Changed in place, with its config.
@@ -298,25 +221,6 @@ def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
     return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
 
 
-def write_checkpoint(params: dict[str, np.ndarray], path: str | os.PathLike, layout: str = "params") -> None:
-    """Write parameters as a big_vision `.npz`; the same numbers give the same bytes.
-
-    Args:
-        params: Under their bare names.
-        path: File to write, which appears only when it is complete.
-        layout: A key of `LAYOUTS`; "params" is what the official `load_checkpoint(...)["params"]` reads.
-    """
-    if layout not in LAYOUTS:
-        raise ConversionError(f"Unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        partial = Path(scratch) / path.name
-        with partial.open("wb") as file:
-            np.savez(file, **{LAYOUTS[layout] + key: params[key] for key in sorted(params)})
-        os.replace(partial, path)
-
-
 def convert_checkpoint(
     checkpoint: str | os.PathLike,
     output: str | os.PathLike,
@@ -325,7 +229,7 @@ def convert_checkpoint(
     font: str | os.PathLike | Sequence[str | os.PathLike] = "official",
     cache_folder: str | os.PathLike | None = None,
 ) -> ConversionReport:
-    """An official checkpoint as a folder that `AutoModel` and `AutoProcessor` open: config, safetensors, processor, font.
+    """An official checkpoint as a folder for `AutoModel` and `AutoProcessor`: config, safetensors, processor, font.
 
     Args:
         checkpoint: An `.npz`, or the name of a released one (`clippo.official_files.RELEASED_CHECKPOINTS`).
@@ -390,9 +294,9 @@ def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype
         if not same_bits(restored[weight.key], rounded):
             raise ConversionError(f"{weight.key!r} came back from {folder} with other numbers.")
         stages.setdefault(weight.stage, []).append(weight.key)
-    probe = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 1, *model.config.canvas_size), dtype=np.uint8))
+    noise = np.random.RandomState(0).randint(0, 256, (1, 1, *model.config.canvas_size), dtype=np.uint8)
     with torch.no_grad():
-        image = model.get_image_features(probe).pooler_output.float()
+        image = model.get_image_features(torch.from_numpy(noise)).pooler_output.float()
         text = model.get_text_features(**processor(text=PROBE_TEXT, return_tensors="pt")).pooler_output.float()
     report = ConversionReport(
         stages=tuple(StageReport.measure(stage, [params[key] for key in keys]) for stage, keys in stages.items()),
@@ -403,11 +307,13 @@ def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype
         temperature=model.logit_scale.float().exp().item(),
     )
     if not report.finite:
-        raise ConversionError(f"The model of {folder} gives embeddings that are not finite; the checkpoint is of no use.")
+        raise ConversionError(f"The model of {folder} gives embeddings that are not finite; its numbers are of no use.")
     return report
 
 
-def export_checkpoint(folder: str | os.PathLike, path: str | os.PathLike, layout: str = "params") -> dict[str, np.ndarray]:
+def export_checkpoint(
+    folder: str | os.PathLike, path: str | os.PathLike, layout: str = "params"
+) -> dict[str, np.ndarray]:
     """A saved `ClippoModel` folder as a big_vision `.npz`, which is read back and compared before this returns.
 
     Args:
@@ -426,9 +332,9 @@ def export_checkpoint(folder: str | os.PathLike, path: str | os.PathLike, layout
         raise ConversionError(f"{folder} is not a folder with a saved model: it has no config.json.")
     config = ClippoConfig.from_pretrained(folder)
     for field, official in OFFICIAL_CHOICES.items():
-        if getattr(config, field) != official:
+        if (value := getattr(config, field)) != official:
             raise ConversionError(
-                f"The model in {folder} has {field}={getattr(config, field)!r}; the official code only knows {official!r}."
+                f"The model in {folder} has {field}={value!r}; the official code only has {official!r}."
             )
     rows, columns = config.patch_grid
     if rows != columns:
@@ -445,8 +351,3 @@ def export_checkpoint(folder: str | os.PathLike, path: str | os.PathLike, layout
     if different := [key for key in params if not same_bits(params[key], written.get(key))]:
         raise ConversionError(f"{path} does not hold what was written: {_names(different)} differ; is the disk full?")
     return params
-
-
-def same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
-    """Equal shape, dtype and bytes; unlike `==` this tells -0 from 0 and takes a NaN to equal itself."""
-    return b is not None and a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -63,9 +63,8 @@ class ConversionReport:
         verdict = "equal" if self.dtype == "float32" else f"equal after rounding to {self.dtype}"
         lines = [f"{'stage':<16}{'tensors':>8}{'numbers':>13}{'norm':>13}  {'sha256':<14}npz -> folder -> npz"]
         for stage in self.stages:
-            lines.append(
-                f"{stage.stage:<16}{stage.tensors:>8}{stage.numbers:>13,}{stage.norm:>13.5g}  {stage.sha256[:12]:<14}{verdict}"
-            )
+            size = f"{stage.tensors:>8}{stage.numbers:>13,}"
+            lines.append(f"{stage.stage:<16}{size}{stage.norm:>13.5g}  {stage.sha256[:12]:<14}{verdict}")
         tensors, numbers = (sum(getattr(stage, field) for stage in self.stages) for field in ("tensors", "numbers"))
         lines.append(f"{'all':<16}{tensors:>8}{numbers:>13,}")
         lines.append(

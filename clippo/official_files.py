@@ -61,7 +61,7 @@ def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike |
 
     Raises:
         OfficialFileError: No such file and no such name, or the download failed. The released files have no published
-            checksum; a download is checked against the length the server announced, and each array by its CRC on reading.
+            checksum: a download is checked against its announced length, and each array by its CRC when read.
     """
     path = Path(source)
     if path.is_file():
@@ -69,7 +69,7 @@ def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike |
     name = str(source).removeprefix(CHECKPOINT_BUCKET).removesuffix(".npz")
     if name not in RELEASED_CHECKPOINTS:
         raise OfficialFileError(
-            f"{str(source)!r} is neither a file nor a released checkpoint; the names are {', '.join(RELEASED_CHECKPOINTS)}."
+            f"{str(source)!r} is neither a file nor a released checkpoint; those are {', '.join(RELEASED_CHECKPOINTS)}."
         )
     cached = Path(cache_folder or default_cache_folder()) / f"{name}.npz"
     if not cached.is_file():
@@ -84,8 +84,8 @@ def find_official_font(
     """The two `.hex` files of Unifont 9.0.06, which the released checkpoints read by, checked against their sha256.
 
     Args:
-        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONT_DIR` says
-            where; without that they come from the cache folder or, the first time, from unifoundry.com.
+        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONT_DIR`
+            says where; without that they come from the cache folder or, the first time, from unifoundry.com.
         cache_folder: Where downloads and unpacked files are kept (default: `default_cache_folder()`).
 
     Raises:
@@ -101,7 +101,7 @@ def find_official_font(
             path = cache_folder / name
             if not path.is_file():
                 packed = cache_folder / f"{name}.gz"
-                by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass that folder, or set {FONT_FOLDER_VARIABLE}"
+                by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass it, or set {FONT_FOLDER_VARIABLE}"
                 download(f"{FONT_URL}{name}.gz", packed, by_hand)
                 try:
                     _unpack(packed, path)
@@ -147,13 +147,13 @@ def resolve_font(
     paths = [Path(name) for name in fonts]
     for path in paths:
         if not path.is_file():
-            raise OfficialFileError(f"There is no font file {path}; pass 'official', 'default', a folder or font files.")
+            raise OfficialFileError(f"There is no font {path}; pass 'official', 'default', a folder or font files.")
         if path.name in FONT_SHA256:
             check_font_file(path)
     if [path.name for path in paths] != list(FONT_SHA256):
         logger.warning(
-            f"The font {', '.join(path.name for path in paths)} is not the official one ({', '.join(FONT_SHA256)}), which "
-            "the released checkpoints were trained with; texts may look different to the model."
+            f"The font {', '.join(path.name for path in paths)} is not the official one ({', '.join(FONT_SHA256)}), "
+            "which the released checkpoints were trained with; texts may look different to the model."
         )
     return paths
 
@@ -192,14 +192,14 @@ def _find_font_file(folder: Path, name: str, cache_folder: Path) -> Path:
     if (folder / f"{name}.gz").is_file():
         _unpack(folder / f"{name}.gz", cache_folder / name)
         return cache_folder / name
-    raise OfficialFileError(f"The font folder {folder} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
+    raise OfficialFileError(f"The folder {folder} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
 
 
 def _check_font(content: bytes, name: str, origin: Path) -> None:
     actual = hashlib.sha256(content).hexdigest()
     if actual != FONT_SHA256[name]:
         raise OfficialFileError(
-            f"{origin} is not the official font {name}: its sha256 is {actual}, not {FONT_SHA256[name]}; replace the file."
+            f"{origin} is not the official font {name}: its sha256 is {actual}, not {FONT_SHA256[name]}; replace it."
         )
 
 

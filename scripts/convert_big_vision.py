@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from clippo.conversion import DTYPES, LAYOUTS, ConversionError, convert_checkpoint, export_checkpoint
-from clippo.official_files import CHECKPOINT_BUCKET, FONT_FOLDER_VARIABLE, RELEASED_CHECKPOINTS, OfficialFileError
+from clippo.big_vision_npz import LAYOUTS
+from clippo.conversion import DTYPES, convert_checkpoint, export_checkpoint
+from clippo.official_files import CHECKPOINT_BUCKET, FONT_FOLDER_VARIABLE, RELEASED_CHECKPOINTS
 
 
 @dataclass
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             options = {key: getattr(args, key) for key in ("resolution", "dtype", "font", "cache_folder")}
             print(convert_checkpoint(args.checkpoint, args.output, **options))
             print(f"Wrote {args.output}")
-    except (ConversionError, OfficialFileError, ValueError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
 
