@@ -22,7 +22,7 @@ ROW_HEIGHT = 16
 BASELINE = 14  # rows above the baseline: Unifont's ascent
 MAX_GLYPH_WIDTH = 32  # columns; wider glyphs of arbitrary fonts are cut here (no Unifont glyph is wider than 16)
 
-# Unicode code point -> index of the nibble value; 255 marks what is no hexadecimal digit
+# Value of a hexadecimal digit by its ASCII code; 255 for everything else
 _NIBBLE = np.full(256, 255, np.uint8)
 for _i, _digit in enumerate(b"0123456789ABCDEF"):
     _NIBBLE[_digit] = _NIBBLE[ord(chr(_digit).lower())] = _i
@@ -83,35 +83,34 @@ class HexFont:
     """
 
     def __init__(self, file: FontFile, data: bytes):
-        self._data = data
+        self._data, self._name = data, file.name
         text = np.frombuffer(data, np.uint8)
-        ends = np.flatnonzero(text == 10)
-        if len(text) and text[-1] != 10:
+        ends = np.flatnonzero(text == ord("\n"))
+        if len(text) and text[-1] != ord("\n"):
             ends = np.append(ends, len(text))
-        starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-        ends = ends - (text[np.maximum(ends - 1, 0)] == 13)  # tolerate CR LF
-        used = (ends > starts) & (text[np.minimum(starts, max(len(text) - 1, 0))] != ord("#"))
-        line_numbers = np.flatnonzero(used) + 1
-        starts, ends = starts[used], ends[used]
-        colons = np.flatnonzero(text == ord(":"))
-        ok = len(colons) == len(starts) > 0
-        if ok:
-            code_digits, row_digits = colons - starts, ends - colons - 1
-            good = (code_digits >= 4) & (code_digits <= 6) & np.isin(row_digits, (32, 64, 96, 128))
-            ok = bool(good.all())
-        if not ok:
-            where = f"line {line_numbers[np.argmin(good)]}" if len(colons) == len(starts) > 0 else "the file"
+        starts = np.append(0, ends + 1)[: len(ends)]
+        ends = ends - (text[np.maximum(ends - 1, 0)] == ord("\r"))
+        used = (ends > starts) & (text[np.minimum(starts, len(text) - 1)] != ord("#"))
+        line_numbers, starts, ends = np.flatnonzero(used) + 1, starts[used], ends[used]
+        # The first colon of each line; past the last one, the end of the file
+        colons = np.append(np.flatnonzero(text == ord(":")), len(text))
+        colons = colons[np.searchsorted(colons, starts)]
+        code_digits, row_digits = colons - starts, ends - colons - 1
+        good = (code_digits >= 4) & (code_digits <= 6) & np.isin(row_digits, (32, 64, 96, 128))
+        codes = np.zeros(len(starts), np.int64)
+        for i in range(6):  # digit by digit, all lines at once
+            has = good & (code_digits > i)
+            digits = _NIBBLE[text[starts[has] + i]]
+            codes[has] = codes[has] * 16 + digits
+            good[has] &= digits < 16
+        if not good.all() or not len(good):
+            where = f"line {line_numbers[np.argmin(good)]}" if len(good) else "an empty file"
             raise ValueError(
                 f"{file.name} is not a Unifont .hex font: {where} is not `CODE:ROWS` with 4-6 and 32, 64, 96 or 128 "
                 "hexadecimal digits; check that the download is complete"
             )
-        codes = np.zeros(len(starts), np.int64)
-        for i in range(6):  # (lines,) digit by digit, all lines at once
-            has = code_digits > i
-            codes[has] = codes[has] * 16 + _NIBBLE[text[starts[has] + i]]
         order = np.argsort(codes, kind="stable")
         self._codes, self._begin, self._end = codes[order], colons[order] + 1, ends[order]
-        self._name = file.name
 
     def glyph(self, code_point: int, antialias: bool = False) -> Glyph | None:
         i = int(np.searchsorted(self._codes, code_point))
@@ -153,7 +152,7 @@ class FreeTypeFont:
             face.set_pixel_sizes(0, size)
             ascent, descent = self._line(size)
         else:
-            heights = [round(size.y_ppem / 64) for size in face.available_sizes]
+            heights = [size.height for size in face.available_sizes]
             fitting = [(height, -i) for i, height in enumerate(heights) if height <= ROW_HEIGHT]
             if not fitting:
                 raise ValueError(
