@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1.
-BACKGROUND = 127 / 255 * 2 - 1
+# The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1, rounded to
+# float32 at every step as there.
+BACKGROUND = (torch.tensor(127.0) / 255 * 2 - 1).item()
 INK = -1.0
 ROW_HEIGHT = 16  # pixels of a text row, the bits of one packed column
 
@@ -37,8 +38,8 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
     """Bring any accepted picture tensor to (B, C, H, W) in [-1, 1].
 
     Args:
-        values: float (B, C or 1, H, W), taken as already in [-1, 1]; uint8 (B, C or 1, H, W), scaled here as the official
-            `value_range(-1, 1)`; int64 (B, H/16, W/4), a packed text canvas.
+        values: float (B, C or 1, H, W), taken as already in [-1, 1]; uint8 (B, C or 1, H, W), scaled here as by the
+            official `value_range(-1, 1)`; int64 (B, H/16, W/4), a packed text canvas.
         num_channels: C. One channel is repeated, as the official renderer does.
 
     Raises:
@@ -52,8 +53,8 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
         pixels = values
     else:
         raise ValueError(
-            f"Cannot read a {values.dtype} tensor of shape {tuple(values.shape)} as pictures; pass float (B, C, H, W) in "
-            "[-1, 1], uint8 (B, C, H, W), or the processor's packed text, int64 (B, H/16, W/4)."
+            f"Cannot read a {values.dtype} tensor of shape {tuple(values.shape)} as pictures; pass float (B, C, H, W) "
+            "in [-1, 1], uint8 (B, C, H, W), or the processor's packed text, int64 (B, H/16, W/4)."
         )
     if pixels.shape[1] not in (1, num_channels):
         raise ValueError(f"Pictures have {pixels.shape[1]} channels; the model reads 1 or {num_channels}.")
@@ -136,8 +137,8 @@ class ClippoEmbeddings(nn.Module):
             raise ValueError(f"A picture of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
         if (height, width) != self.config.canvas_size and not interpolate_pos_encoding:
             raise ValueError(
-                f"A picture of {height}x{width} pixels was given to a model of {self.config.canvas_size} (height, width); "
-                "resize it with the processor, or pass interpolate_pos_encoding=True."
+                f"A picture of {height}x{width} pixels was given to a model of {self.config.canvas_size} (height, "
+                "width); resize it with the processor, or pass interpolate_pos_encoding=True."
             )
         positions = self.positions_for(height // size, width // size)  # (1, N, D)
         pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text

@@ -31,7 +31,7 @@ def eager_attention_forward(
 
 
 class ClippoAttention(nn.Module):
-    """Multi-head attention with biases everywhere. Queries from one sequence, keys and values from another or the same."""
+    """Multi-head attention, biases everywhere. Queries from one sequence, keys and values from another or the same."""
 
     def __init__(self, config):
         super().__init__()

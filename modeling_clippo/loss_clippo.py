@@ -1,7 +1,7 @@
 """The contrastive loss: find the partner among everything the whole job sees in this step.
 
-Every process scores its own rows against the columns of all processes, so the negatives of one large batch are kept when
-it is spread over many devices (big_vision `trainers/proj/image_text`, softmax loss).
+Every process scores its own rows against the columns of all processes, so the negatives of one large batch are kept
+when it is spread over many devices (big_vision `trainers/proj/image_text`, softmax loss).
 """
 
 import torch

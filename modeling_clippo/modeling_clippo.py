@@ -49,6 +49,15 @@ class ClippoOutput(ModelOutput):
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
 
 
+def _lecun_normal(weight: torch.Tensor) -> None:
+    """Flax's `lecun_normal`: cut at two standard deviations, widened so that 1/sqrt(fan_in) remains after the cut.
+
+    transformers' function of that name cuts at +-2 in absolute terms, that is not at all.
+    """
+    std = weight[0].numel() ** -0.5 / 0.87962566103423978
+    init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
 class ClippoPreTrainedModel(PreTrainedModel):
     """What all CLIPPO models share: loading, the official initialisation, what transformers may do with them."""
 
@@ -74,6 +83,12 @@ class ClippoPreTrainedModel(PreTrainedModel):
     # gradient accumulation is wrong otherwise).
     accepts_loss_kwargs = False
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
+        # For classes outside transformers the default skips every module without parameters of its own, and attention,
+        # whose parameters sit in its linear layers, would keep their plain normal initialisation. The default guards
+        # against code that overwrites loaded weights; `_init_weights` below writes through functions that cannot.
+        super()._initialize_weights(module)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """The official initialisation (big_vision `models/vit.py`, Flax defaults where that file is silent)."""
@@ -94,15 +109,15 @@ class ClippoPreTrainedModel(PreTrainedModel):
             init.uniform_(module.probe, -limit, limit)
         elif isinstance(module, ClippoModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            init.lecun_normal_(module.projection.weight)
+            _lecun_normal(module.projection.weight)
             init.zeros_(module.projection.bias)
         elif isinstance(module, nn.Conv2d):
-            init.lecun_normal_(module.weight)
+            _lecun_normal(module.weight)
             init.zeros_(module.bias)
 
 
 class ClippoVisionModel(ClippoPreTrainedModel):
-    """The tower: pixels to tokens to one pooled vector. It does not know whether it looks at a photograph or at text."""
+    """The tower: pixels to tokens to one pooled vector. It does not know whether it looks at a photo or at text."""
 
     input_modalities = ("image",)
 
@@ -213,7 +228,9 @@ class ClippoModel(ClippoPreTrainedModel):
         options = {"interpolate_pos_encoding": interpolate_pos_encoding, **kwargs}
         text_options = {"skip_blank_patches": self.config.skip_blank_patches, **options}
         if pixel_values is None and text_pixel_values is None:
-            raise ValueError("Nothing to look at: pass pixel_values (images), text_pixel_values (rendered text), or both.")
+            raise ValueError(
+                "Nothing to look at: pass pixel_values (images), text_pixel_values (rendered text) or both."
+            )
         if text_pixel_values is None:
             return self.vision_model(pixel_values, return_dict=True, **options)
         if pixel_values is None:
@@ -249,7 +266,7 @@ def normalize(features: torch.Tensor) -> torch.Tensor:
 
 
 class _ClippoForClassification(ClippoPreTrainedModel):
-    """Tower, dropout, linear layer: what the two classification heads share. The paper is silent on heads; this is ours."""
+    """Tower, dropout, linear layer: what the classification heads share. The paper is silent on heads; this is ours."""
 
     # A ClippoModel checkpoint brings its projection and temperature along; a classifier has no use for them.
     _keys_to_ignore_on_load_unexpected = [r"^logit_scale$", r"^projection\."]

@@ -24,7 +24,7 @@ def ranks(queries: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, chu
         bad = (~embeddings.isfinite()).any(1).nonzero().flatten()
         if len(bad):
             raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first is row {int(bad[0])}.")
-    if len(targets) and not (0 <= int(targets.min()) and int(targets.max()) < len(items)):
+    if len(targets) and (targets.min() < 0 or targets.max() >= len(items)):
         raise ValueError(f"Targets must lie in 0..{len(items) - 1}, got {int(targets.min())}..{int(targets.max())}.")
     result = []
     for part, target in zip(queries.split(chunk), targets.split(chunk), strict=True):

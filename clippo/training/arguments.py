@@ -1,5 +1,6 @@
 """The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
 
+import re
 from dataclasses import dataclass, field, fields
 
 import yaml
@@ -18,7 +19,8 @@ class ModelArguments:
         default=None, metadata={"help": "Folder or hub name of a CLIPPO to go on from, instead of a new model."}
     )
     canvas_format: str = field(
-        default="packed", metadata={"help": "How rendered text travels to the model: packed (1 bit a pixel), uint8, float."}
+        default="packed",
+        metadata={"help": "How rendered text travels to the model: packed (1 bit a pixel), uint8, float."},
     )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2, flex_attention."}
@@ -40,7 +42,8 @@ class DataArguments:
     )
     image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
     caption_columns: list[str] = field(
-        default_factory=lambda: ["captions"], metadata={"help": "Parquet: columns of texts, strings or lists of strings."}
+        default_factory=lambda: ["captions"],
+        metadata={"help": "Parquet: columns of texts, strings or lists of strings."},
     )
 
 
@@ -65,14 +68,13 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tup
         known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
         unknown = sorted(set(recipe) - known)
         if unknown:
-            raise ValueError(f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names.")
-        # YAML reads 1e-3 as a string; numbers are meant.
+            raise ValueError(
+                f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names."
+            )
         parser.set_defaults(**{key: _number(value) for key, value in recipe.items()})
     return parser.parse_args_into_dataclasses(arguments)
 
 
 def _number(value):
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    """YAML 1.1 reads 1e-3 as a string, since it lacks a dot; a number is meant."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+e[+-]?\d+", value) else value

@@ -42,7 +42,12 @@ def build_data(args: DataArguments, processor: ClippoProcessor):
         # One held-out pair a picture, so that the metrics rank over all pictures.
         validation = EmojiPairs(args.data_dir, "held_out", args.languages, sampling=False).one_per_picture()
         size = processor.image_processor.size["height"]
-        return train, validation, ContrastiveCollator(processor, augment=RandomView(size)), ContrastiveCollator(processor)
+        return (
+            train,
+            validation,
+            ContrastiveCollator(processor, augment=RandomView(size)),
+            ContrastiveCollator(processor),
+        )
     if args.dataset == "parquet":
         splits = {}
         for split in ("train", "validation"):
@@ -66,7 +71,9 @@ def pretrain(
 
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor)
-    logger.info("%d training items, %d validation pairs, %d parameters", len(train), len(validation), model.num_parameters())
+    logger.info(
+        "%d training items, %d validation pairs, %d parameters", len(train), len(validation), model.num_parameters()
+    )
 
     trainer = ContrastiveTrainer(
         model=model,

@@ -1,0 +1,167 @@
+"""Pixels in, tokens out: every accepted format, blank patches, other canvas sizes, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clippo import ClippoConfig, ClippoModel
+from clippo.modeling_clippo.embeddings_clippo import BACKGROUND, INK, as_pixels, find_inked_patches, unpack_canvas
+from clippo.processing import TextRenderer
+
+TEXTS = ["", "a", "hello world", "The quick brown fox jumps over the lazy dog", "日本語 и русский", "\n\t"]
+
+
+def tiny(**fields) -> ClippoModel:
+    torch.manual_seed(0)
+    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=16)
+    return ClippoModel(ClippoConfig(**{**shape, "image_size": 64, **fields})).eval()
+
+
+def rendered(format: str, texts=TEXTS, size=64) -> torch.Tensor:
+    return torch.from_numpy(TextRenderer(canvas_size=size)(texts, format=format).canvases)
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_the_model_paints_packed_text_as_the_renderer_does(texts):
+    torch.testing.assert_close(unpack_canvas(rendered("packed", texts)), rendered("float", texts), rtol=0, atol=0)
+
+
+def test_three_formats_of_text_give_the_same_embedding():
+    model = tiny()
+    with torch.no_grad():
+        packed, uint8, floats = (
+            model.get_text_features(rendered(format)).pooler_output for format in ("packed", "uint8", "float")
+        )
+    torch.testing.assert_close(packed, floats, rtol=0, atol=0)
+    torch.testing.assert_close(uint8, floats, rtol=0, atol=0)
+
+
+def test_uint8_is_scaled_as_the_official_value_range():
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    expected = np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+    np.testing.assert_array_equal(as_pixels(values, 3)[0, 2].flatten(), expected)
+    assert expected[127] == np.float32(BACKGROUND) and expected[0] == np.float32(INK)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_embedding_does_not_depend_on_its_batch_mates(attention):
+    model = tiny(skip_blank_patches=True)
+    model.set_attn_implementation(attention)
+    texts = rendered("packed")
+    with torch.no_grad():
+        together = model.get_text_features(texts).pooler_output
+        alone = torch.cat([model.get_text_features(text[None]).pooler_output for text in texts])
+    torch.testing.assert_close(together, alone, rtol=0, atol=5e-6)
+
+
+def test_skipping_blank_patches_equals_reading_a_crop_without_them():
+    """Text of one row on a canvas of four: the tower on the cropped row, with the row's own positions."""
+    model = tiny(skip_blank_patches=True)
+    text = rendered("float", ["wwwwwwi"])  # inks all four patches of the first row and nothing else
+    tower = model.vision_model
+    with torch.no_grad():
+        skipped = tower(text, skip_blank_patches=True)
+        tokens = tower.embeddings.patch_embedding(text[:, :, :16].expand(-1, 3, -1, -1)).flatten(2).transpose(1, 2)
+        tokens = tokens + tower.embeddings.position_embedding[:, :4]
+        row = tower.post_layernorm(tower.encoder(tokens))
+    torch.testing.assert_close(skipped.pooler_output, tower.head(row), rtol=0, atol=5e-6)
+    torch.testing.assert_close(skipped.last_hidden_state[:, :4], row, rtol=0, atol=5e-6)
+    assert skipped.last_hidden_state.shape == (1, 16, 32)
+    assert not skipped.last_hidden_state[:, 4:].any()
+
+
+def test_a_canvas_full_of_ink_is_read_whole():
+    model, full = tiny(skip_blank_patches=True), rendered("packed", ["i" * 200])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.vision_model(full, skip_blank_patches=True).pooler_output,
+            model.vision_model(full).pooler_output,
+            rtol=0,
+            atol=5e-6,
+        )
+
+
+def test_which_patches_are_kept():
+    pixels = torch.full((2, 1, 32, 32), BACKGROUND)
+    pixels[1, 0, 20, 3] = INK
+    kept = find_inked_patches(pixels, 16)
+    assert kept.index.tolist() == [[0], [2]]  # an empty canvas keeps its first patch
+    assert kept.mask.all() and kept.total == 4
+
+
+def test_a_patch_of_solid_ink_is_not_blank():
+    pixels = torch.full((1, 1, 32, 32), BACKGROUND)
+    pixels[0, 0, :16, 16:] = INK
+    assert find_inked_patches(pixels, 16).index.tolist() == [[1]]
+
+
+def test_images_are_never_thinned_out():
+    """A photograph may well hold a patch of the background's grey."""
+    model = tiny(skip_blank_patches=True)
+    grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+    with torch.no_grad():
+        tokens = model.get_image_features(grey).last_hidden_state
+    assert tokens.abs().sum(-1).all()
+
+
+def test_positions_resampled_as_the_official_loader(shared, tiny_model):
+    with np.load(shared("goldens", "tiny", "posemb_resample.npz")) as golden:
+        embeddings = tiny_model.vision_model.embeddings
+        embeddings.position_embedding.data = torch.from_numpy(golden["old_4x4"])
+        for side in (3, 6, 8):
+            with torch.no_grad():
+                resampled = embeddings.positions_for(side, side)
+            np.testing.assert_allclose(resampled, golden[f"new_{side}x{side}"], rtol=0, atol=1e-6)
+
+
+def test_a_canvas_that_is_not_square():
+    model = tiny(image_size=[32, 64])
+    text = torch.from_numpy(TextRenderer(canvas_size=(32, 64))(["not square"], format="packed").canvases)
+    with torch.no_grad():
+        assert model(text_pixel_values=text).last_hidden_state.shape == (1, 8, 32)
+        wider = model.get_image_features(torch.zeros(1, 3, 48, 80), interpolate_pos_encoding=True)
+    assert wider.last_hidden_state.shape == (1, 15, 32)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(1, 2, 64, 64), "2 channels; the model reads 1 or 3"),
+        (torch.zeros(3, 64, 64), r"torch.float32 tensor of shape \(3, 64, 64\)"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.int32), "int32"),
+        (torch.zeros(1, 3, 64, 72), "64x72 pixels does not consist of whole 16-pixel patches"),
+        (torch.zeros(1, 3, 32, 32), "interpolate_pos_encoding=True"),
+    ],
+)
+def test_unreadable_pictures_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        tiny()(pixel_values=values)
+
+
+def test_nothing_to_look_at():
+    with pytest.raises(ValueError, match="Nothing to look at"):
+        tiny()()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(image_size=100), "image_size=100 is not a multiple of patch_size=16"),
+        (dict(hidden_size=30), "hidden_size=30 is not divisible by num_attention_heads=12"),
+        (dict(hidden_size="wide"), "hidden_size"),
+    ],
+)
+def test_impossible_configs_are_refused(fields, message):
+    with pytest.raises(Exception, match=message):
+        ClippoConfig(**fields)
+
+
+def test_presets():
+    assert ClippoConfig.from_preset("B/16").to_dict() == ClippoConfig().to_dict()
+    large = ClippoConfig.from_preset("L/14", image_size=224, projection_dim=1024)
+    assert (large.hidden_size, large.num_hidden_layers, large.patch_grid) == (1024, 24, (16, 16))
+    with pytest.raises(ValueError, match="Unknown preset 'XL/16'"):
+        ClippoConfig.from_preset("XL/16")
