@@ -45,8 +45,8 @@ class ClippoConfig(PreTrainedConfig):
         attention_dropout: Dropout on attention weights while training; 0 officially.
         classifier_dropout: Dropout before the linear layer of the classification heads.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
-        skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs what
-            its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
+        skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
+            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 

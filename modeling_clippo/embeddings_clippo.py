@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1, rounded to
-# float32 at every step as there.
+# The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1, rounded
+# to float32 at every step as there.
 BACKGROUND = (torch.tensor(127.0) / 255 * 2 - 1).item()
 INK = -1.0
 ROW_HEIGHT = 16  # pixels of a text row, the bits of one packed column

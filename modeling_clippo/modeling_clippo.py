@@ -5,7 +5,9 @@ code: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py`.
 """
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer, ClippoMLP
 from .loss_clippo import contrastive_loss
+from .model_card_clippo import model_card
 
 
 @dataclass
@@ -82,6 +85,13 @@ class ClippoPreTrainedModel(PreTrainedModel):
     # Losses here are means over the batch; Trainer must not divide them by a number of items (integration with
     # gradient accumulation is wrong otherwise).
     accepts_loss_kwargs = False
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+        """As in transformers; a folder without a README.md also gets one, so that it can go to the hub as it is."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        readme = Path(save_directory) / "README.md"
+        if kwargs.get("is_main_process", True) and not readme.exists():
+            readme.write_text(model_card(type(self).__name__, self.config, self.num_parameters()), encoding="utf-8")
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
         # For classes outside transformers the default skips every module without parameters of its own, and attention,

@@ -1,0 +1,32 @@
+"""A saved folder explains itself, without overwriting what its owner wrote."""
+
+import pytest
+import yaml
+
+from clippo import ClippoConfig, ClippoForSequenceClassification, ClippoModel, ClippoVisionModel
+
+SHAPE = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=64)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "task"),
+    [
+        (ClippoModel, "zero-shot-image-classification"),
+        (ClippoVisionModel, "image-feature-extraction"),
+        (ClippoForSequenceClassification, "text-classification"),
+    ],
+)
+def test_a_saved_folder_has_a_card_for_the_hub(tmp_path, model_class, task):
+    model = model_class(ClippoConfig(**SHAPE))
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert front_matter["library_name"] == "transformers"
+    assert front_matter["pipeline_tag"] == task
+    assert f'pipeline("{task}"' in card and f"{model.num_parameters():,}" in card
+
+
+def test_a_card_that_exists_is_left_alone(tmp_path):
+    (tmp_path / "README.md").write_text("mine", encoding="utf-8")
+    ClippoModel(ClippoConfig(**SHAPE)).save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"
