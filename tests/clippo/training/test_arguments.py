@@ -1,0 +1,41 @@
+"""Recipes: every one parses, the command line wins, a misspelt name is said."""
+
+import pytest
+from transformers import TrainingArguments
+
+from clippo import ClippoConfig
+from clippo.training.arguments import DataArguments, ModelArguments, parse_recipe
+
+from ...conftest import ROOT
+
+KINDS = (ModelArguments, DataArguments, TrainingArguments)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_describes_a_model(recipe):
+    model_args, _, training_args = parse_recipe(KINDS, [str(recipe), "--bf16", "false"])
+    config = ClippoConfig.from_preset(model_args.preset, **model_args.model)
+    assert config.canvas_size[0] % 16 == 0
+    assert training_args.max_steps > 0 or training_args.num_train_epochs > 0
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rate: 1e-3\nmodel: {hidden_size: 64}\nlanguages: [en, de]\nmax_steps: 7\n")
+    model_args, data_args, training_args = parse_recipe(KINDS, [str(recipe), "--max_steps", "9", "--languages", "fr"])
+    assert training_args.learning_rate == 1e-3
+    assert model_args.model == {"hidden_size": 64}
+    assert data_args.languages == ["fr"]
+    assert training_args.max_steps == 9
+
+
+def test_no_file_is_needed():
+    model_args, _, training_args = parse_recipe(KINDS, ["--preset", "S/16", "--seed", "3"])
+    assert (model_args.preset, training_args.seed) == ("S/16", 3)
+
+
+def test_a_name_that_no_argument_has(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rte: 0.1\n")
+    with pytest.raises(ValueError, match="learning_rte"):
+        parse_recipe(KINDS, [str(recipe)])

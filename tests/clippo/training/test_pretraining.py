@@ -1,0 +1,148 @@
+"""The whole training line in miniature: recipe to checkpoint, resumed and not, with its meters."""
+
+import json
+import math
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+from clippo.training.arguments import DataArguments, ModelArguments
+from clippo.training.pretraining import build_data, pretrain
+from clippo.training.trainer import ContrastiveTrainer
+
+MODEL = ModelArguments(
+    preset="Ti/16",
+    model=dict(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        projection_dim=16,
+        skip_blank_patches=True,
+    ),
+)
+
+
+def arguments(output_dir, **changes) -> TrainingArguments:
+    options = dict(
+        output_dir=str(output_dir),
+        max_steps=6,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=16,
+        learning_rate=1e-2,
+        logging_steps=1,
+        save_steps=3,
+        eval_strategy="steps",
+        eval_steps=6,
+        report_to="none",
+        use_cpu=True,
+        seed=1,
+        disable_tqdm=True,
+    )
+    return TrainingArguments(**{**options, **changes})
+
+
+def train(folder, output_dir, **changes) -> ContrastiveTrainer:
+    return pretrain(MODEL, DataArguments(data_dir=str(folder)), arguments(output_dir, **changes))
+
+
+def losses(trainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def whole_run(emoji_folder, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("whole")
+    return train(emoji_folder, output_dir), output_dir
+
+
+def test_the_loss_falls(whole_run):
+    trainer, _ = whole_run
+    first, *_, last = losses(trainer)
+    assert last < first / 1.5
+
+
+def test_meters_and_metrics_are_logged(whole_run):
+    trainer, output_dir = whole_run
+    train_logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(entry["logit_scale"] > 1 and math.isfinite(entry["grad_norm"]) for entry in train_logs)
+    assert all(entry["pairs_per_second"] > 0 for entry in train_logs[1:])
+    metrics = json.loads((output_dir / "eval_results.json").read_text())
+    assert 0 <= metrics["eval_text_to_image_R@1"] <= metrics["eval_text_to_image_R@5"] <= 1
+    assert "eval_image_to_text_R@10" in metrics and math.isfinite(metrics["eval_loss"])
+
+
+def test_the_output_folder_is_a_checkpoint_for_everybody(whole_run):
+    trainer, output_dir = whole_run
+    model = ClippoModel.from_pretrained(output_dir)
+    processor = ClippoProcessor.from_pretrained(output_dir)
+    inputs = processor(text=["hello"], return_tensors="pt")
+    with torch.no_grad():
+        expected = trainer.model.eval().get_text_features(**inputs).pooler_output
+        torch.testing.assert_close(model.get_text_features(**inputs).pooler_output, expected)
+    assert (output_dir / "README.md").exists()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(whole_run, emoji_folder, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def killed_at_step_4(self, *args, **kwargs):
+        if self.state.global_step == 4:
+            raise Killed
+        return training_step(self, *args, **kwargs)
+
+    training_step = ContrastiveTrainer.training_step
+    with monkeypatch.context() as patch:
+        patch.setattr(ContrastiveTrainer, "training_step", killed_at_step_4)
+        with pytest.raises(Killed):
+            train(emoji_folder, tmp_path)
+    resumed = train(emoji_folder, tmp_path)
+    assert resumed.state.global_step == 6
+    assert losses(resumed)[:3] == losses(whole_run[0])[:3]  # the log before the checkpoint is kept, not trained again
+    assert len(losses(resumed)) == 6
+
+
+def test_going_on_from_a_checkpoint(whole_run, emoji_folder, tmp_path):
+    _, output_dir = whole_run
+    again = pretrain(
+        ModelArguments(init_from=str(output_dir)),
+        DataArguments(data_dir=str(emoji_folder)),
+        arguments(tmp_path, max_steps=1),
+    )
+    assert again.model.config.hidden_size == 32
+    assert losses(again)[0] < losses(whole_run[0])[0]
+
+
+def test_only_kernels_decay():
+    model = ClippoModel(ClippoConfig.from_preset(MODEL.preset, **MODEL.model))
+    decayed = set(ContrastiveTrainer.get_decay_parameter_names(None, model))
+    spared = {name for name, _ in model.named_parameters()} - decayed
+    assert all(
+        name.endswith(("_proj.weight", "fc1.weight", "fc2.weight"))
+        for name in decayed
+        - {
+            "vision_model.embeddings.patch_embedding.weight",
+            "projection.weight",
+        }
+    )
+    assert {"logit_scale", "vision_model.head.probe", "vision_model.embeddings.position_embedding"} <= spared
+    assert all(
+        "norm" in name or name.endswith("bias")
+        for name in spared
+        - {
+            "logit_scale",
+            "vision_model.head.probe",
+            "vision_model.embeddings.position_embedding",
+        }
+    )
+
+
+def test_an_unknown_data_set(tmp_path):
+    with pytest.raises(ValueError, match="dataset='laion'"):
+        build_data(DataArguments(dataset="laion"), ClippoProcessor.from_size(32))
+    with pytest.raises(FileNotFoundError, match=r"No train\*.parquet"):
+        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), ClippoProcessor.from_size(32))
