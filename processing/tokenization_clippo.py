@@ -69,6 +69,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
 
     Raises:
         `ValueError`: an option out of its range, a missing or damaged font, or a font that is not the expected one.
+        `ImportError`: `shaping=True` without the extra.
     """
 
     vocab_files_names = {"font_file": FONT_FILE_NAME}
@@ -220,7 +221,6 @@ class ClippoTokenizer(PreTrainedTokenizer):
 
     def _renderer(self) -> TextRenderer:
         # Made anew for every call, so that a changed attribute counts; it costs nothing, since the fonts are shared.
-        options = {} if not self.shaping else {"shaping": True}
         return TextRenderer(
             self._fonts,
             canvas_size=self.canvas_size,
@@ -233,7 +233,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
             ink=self.ink,
             antialias=self.antialias_font,
             advances=self.advances,
-            **options,
+            shaping=self.shaping,
         )
 
     def _format(self, canvas_format: str | None) -> str:
