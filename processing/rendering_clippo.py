@@ -131,7 +131,7 @@ class TextRenderer:
             boxes: also return the pixel box of every drawn character.
 
         Raises:
-            TypeError: an element is neither str nor bytes; the sentence names its index.
+            TypeError: `texts` is no collection, or an element is neither str nor bytes; the sentence names its index.
             ValueError: an unknown format, or "packed" with colours or sizes that it cannot carry.
         """
         self._check_format(format)
@@ -185,7 +185,11 @@ class TextRenderer:
 
     def _read(self, texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
         """Strings cut to `max_chars`, and the number of code points each had before."""
-        texts = [texts] if isinstance(texts, (str, bytes)) else list(texts)
+        if isinstance(texts, (str, bytes)):
+            texts = [texts]
+        elif not isinstance(texts, Iterable):
+            raise TypeError(f"texts is a {type(texts).__name__} ({texts!r}), not a list of strings")
+        texts = list(texts)
         for i, text in enumerate(texts):
             if isinstance(text, bytes):
                 texts[i] = text.decode("utf-8", errors="replace")

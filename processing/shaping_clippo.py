@@ -98,8 +98,8 @@ def visual_order(levels: np.ndarray) -> np.ndarray:
 def compose(base: np.ndarray, marks: list[tuple[int, np.ndarray]]) -> np.ndarray:
     """Draws marks upon a base glyph.
 
-    A mark is centred on the base's ink. Marks above and below (combining class 230, 220 and their neighbours) move away
-    from the ink until they are clear of it or meet the edge of the row; others stay at the height of their design.
+    A mark is centred on the base's ink. Marks above and below (combining class 230, 220 and their neighbours) go one
+    blank row beyond all ink so far, or as far as the text row allows; others keep the height of their design.
 
     Args:
         base: uint8 (width, 16), the columns as drawn alone; nonzero is ink.
@@ -114,34 +114,26 @@ def compose(base: np.ndarray, marks: list[tuple[int, np.ndarray]]) -> np.ndarray
             continue
         mark = mark[inked[0] : inked[-1] + 1]
         body = np.flatnonzero(base.any(axis=1))
+        if len(body):
+            mark = np.roll(mark, _shift(code_point, mark, base), axis=1)
         centre = body[0] + body[-1] + 1 if len(body) else len(base)  # twice the middle
         left = (centre - len(mark)) // 2
         base = np.pad(base, ((max(-left, 0), max(left + len(mark) - len(base), 0)), (0, 0)))
-        left = max(left, 0)
-        under = base[left : left + len(mark)]  # a view: written below
-        step = _direction(code_point)
-        rows = np.flatnonzero(mark.any(axis=0))
-        while step and _touches(under, mark) and rows[0] + step >= 0 and rows[-1] + step < mark.shape[1]:
-            mark, rows = np.roll(mark, step, axis=1), rows + step
+        under = base[max(left, 0) : max(left, 0) + len(mark)]  # a view
         np.maximum(under, mark, out=under)
     return base
 
 
-def _direction(code_point: int) -> int:
-    """-1 for marks that stack upwards, 1 for downwards, 0 for those with a fixed place."""
+def _shift(code_point: int, mark: np.ndarray, base: np.ndarray) -> int:
+    """By how many rows a mark moves to stand above or below the base; both have ink."""
     combining = 230 if code_point in _SHADDA_LIGATURES else unicodedata.combining(chr(code_point))
+    top, bottom = np.flatnonzero(mark.any(axis=0))[[0, -1]].tolist()
+    base_top, base_bottom = np.flatnonzero(base.any(axis=0))[[0, -1]].tolist()
     if combining in (228, 230, 232, 234):
-        return -1
-    return 1 if combining in (218, 220, 222, 233) else 0
-
-
-def _touches(under: np.ndarray, mark: np.ndarray) -> bool:
-    """Whether ink of the mark lies on ink below it, or directly above or below such ink."""
-    ink = under > 0
-    near = ink.copy()
-    near[:, 1:] |= ink[:, :-1]
-    near[:, :-1] |= ink[:, 1:]
-    return bool((near & (mark > 0)).any())
+        return max(base_top - 2 - bottom, -top)
+    if combining in (218, 220, 222, 233):
+        return min(base_bottom + 2 - top, base.shape[1] - 1 - bottom)
+    return 0
 
 
 def _bidi_levels(text: str) -> list[int]:

@@ -139,7 +139,9 @@ def test_antialiased_glyphs_are_grey_and_of_the_same_cell(packaged):
     mono, grey = upper.bitmap(0x1F600), upper.bitmap(0x1F600, antialias=True)
     assert grey.columns.dtype == np.uint8 and grey.columns.shape == (len(mono.columns), 16)
     # Unifont's outlines lie on the pixel grid, so its grey is black and white.
-    np.testing.assert_array_equal(grey.columns >= 128, [[c == "#" for c in column] for column in zip(*pixels(mono))])
+    np.testing.assert_array_equal(
+        grey.columns >= 128, [[c == "#" for c in column] for column in zip(*pixels(mono), strict=True)]
+    )
 
 
 def test_scalable_fonts_fit_the_row(packaged):
