@@ -72,6 +72,16 @@ class KeptPatches(NamedTuple):
         """(B, N, X) -> (B, M, X)"""
         return tokens.gather(1, self.index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
+    def by_length(self) -> list[tuple[torch.Tensor, int]]:
+        """Rows of the batch, few patches first, in groups with the group's longest length: little left to pad.
+
+        The number of groups depends on the batch size only, so that data-parallel processes run the sharded layers
+        equally often.
+        """
+        groups = max(1, min(8, len(self.mask) // 32))
+        count = self.mask.sum(1)
+        return [(rows, int(count[rows].max())) for rows in count.argsort().tensor_split(groups)]
+
     def put_back(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, M, X) -> (B, N, X), zeros where a patch was left out."""
         canvas = tokens.new_zeros(tokens.shape[0], self.total, tokens.shape[-1])

@@ -48,7 +48,8 @@ def contrastive_loss(
     """
     if image_embeds.shape != text_embeds.shape:
         raise ValueError(
-            f"The contrastive loss pairs row with row, but got {len(image_embeds)} images and {len(text_embeds)} texts."
+            f"The contrastive loss pairs row with row, but got {len(image_embeds)} images and {len(text_embeds)} texts "
+            "left over; pass as many texts as images, or a multiple."
         )
     gather = gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     all_images = _GatherRows.apply(image_embeds) if gather else image_embeds  # (W*B, E)

@@ -20,7 +20,7 @@ from transformers.utils.generic import maybe_autocast, merge_with_config_default
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_clippo import ClippoConfig
-from .embeddings_clippo import ClippoEmbeddings
+from .embeddings_clippo import ClippoEmbeddings, KeptPatches
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer, ClippoMLP
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
@@ -162,14 +162,36 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             patch was skipped; pooler_output (B, D), the MAP head's vector before the projection (`pre_logits`).
             `hidden_states`, if asked for, hold only the kept patches when blank ones are skipped.
         """
-        hidden_states, kept = self.embeddings(pixel_values, interpolate_pos_encoding, skip_blank_patches)
-        padding_mask = None if kept is None else kept.mask
-        hidden_states = self.encoder(hidden_states, padding_mask, **kwargs)
-        hidden_states = self.post_layernorm(hidden_states)
-        pooled = self.head(hidden_states, padding_mask)
-        if kept is not None:
-            hidden_states = kept.put_back(hidden_states)
+        tokens, kept = self.embeddings(pixel_values, interpolate_pos_encoding, skip_blank_patches)
+        if kept is None:
+            hidden_states, pooled = self._read(tokens, None, **kwargs)
+        else:
+            hidden_states, pooled = self._read_in_groups(tokens, kept, **kwargs)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def _read(
+        self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> what the tower thinks of every token (B, T, D), and of the whole (B, D)."""
+        hidden_states = self.post_layernorm(self.encoder(tokens, padding_mask, **kwargs))
+        return hidden_states, self.head(hidden_states, padding_mask)
+
+    def _read_in_groups(self, tokens: torch.Tensor, kept: KeptPatches, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for kept patches (B, M, D), in groups of similar length, put back on the canvas (B, N, D)."""
+        wanted = (
+            kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
+        )
+        if any(wanted):
+            hidden_states, pooled = self._read(tokens, kept.mask, **kwargs)  # recorded by hooks, whole batches only
+            return kept.put_back(hidden_states), pooled
+        hidden_parts, pooled_parts, order = [], [], []
+        for rows, length in kept.by_length():
+            hidden_states, pooled = self._read(tokens[rows, :length], kept.mask[rows, :length], **kwargs)
+            hidden_parts.append(nn.functional.pad(hidden_states, (0, 0, 0, tokens.shape[1] - length)))
+            pooled_parts.append(pooled)
+            order.append(rows)
+        back = torch.cat(order).argsort()
+        return kept.put_back(torch.cat(hidden_parts)[back]), torch.cat(pooled_parts)[back]
 
 
 class ClippoModel(ClippoPreTrainedModel):
@@ -225,7 +247,9 @@ class ClippoModel(ClippoPreTrainedModel):
             pixel_values: Images, see `ClippoVisionModel.forward`.
             text_pixel_values: Rendered texts, same formats.
             return_loss: Compute the contrastive loss. None means: only while training with gradients. The negatives are
-                those of all processes while training, those of the local batch otherwise.
+                those of all processes while training, those of the local batch otherwise. Text i belongs to image i;
+                with K times as many texts as images, texts i, B + i, 2B + i, ... do, and the loss is the mean over the
+                K sets of texts. An image is then encoded once for K captions, none of them another's negative.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
 
         Returns:
@@ -233,7 +257,7 @@ class ClippoModel(ClippoPreTrainedModel):
             and `pooler_output` (B, D) before the projection.
 
         Raises:
-            ValueError: Neither side was given, or a loss was asked for and the sides differ in number.
+            ValueError: Neither side was given, or a loss was asked for and the texts are no multiple of the images.
         """
         options = {"interpolate_pos_encoding": interpolate_pos_encoding, **kwargs}
         text_options = {"skip_blank_patches": self.config.skip_blank_patches, **options}
@@ -256,7 +280,11 @@ class ClippoModel(ClippoPreTrainedModel):
             image_embeds, text_embeds = normalize(image_features), normalize(text_features)
             scale = self.logit_scale.float().exp()
             logits_per_image = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
-            loss = contrastive_loss(image_embeds, text_embeds, scale, gather=self.training) if return_loss else None
+            loss = None
+            if return_loss:
+                sets = text_embeds.split(len(image_embeds))
+                losses = [contrastive_loss(image_embeds, texts, scale, gather=self.training) for texts in sets]
+                loss = torch.stack(losses).mean()
 
         return ClippoOutput(
             loss=loss,

@@ -16,7 +16,10 @@ class ContrastiveCollator:
         processor: a `ClippoProcessor`; its tokenizer draws the texts, its image processor the images.
         augment: takes uint8 (B, H, W, 4) pictures of one size in place of the image processor, such as `RandomView`.
 
-    Takes a list of {"image", "text"}; other keys are ignored. Returns `pixel_values` float32 (B, 3, H, W) in [-1, 1],
+    Takes a list of {"image", "text"}; other keys are ignored. "text" is a string, or K of them in every pair: then the
+    texts come in K sets, first everybody's first, as `ClippoModel` expects them.
+
+    Returns `pixel_values` float32 (B, 3, H, W) in [-1, 1],
     `text_pixel_values` in the tokenizer's canvas format, and `return_loss=True`.
     """
 
@@ -31,7 +34,12 @@ class ContrastiveCollator:
                 "with the Trainer set remove_unused_columns=False."
             )
         images = [pair["image"] for pair in pairs]
-        texts = self.processor.tokenizer([pair["text"] for pair in pairs], return_tensors="pt")
+        texts = [[pair["text"]] if isinstance(pair["text"], str) else pair["text"] for pair in pairs]
+        counts = sorted({len(several) for several in texts})
+        if len(counts) > 1:
+            raise ValueError(f"Every pair of a batch needs equally many texts, got {counts}.")
+        sets = [text for one_set in zip(*texts, strict=True) for text in one_set]  # K * B
+        texts = self.processor.tokenizer(sets, return_tensors="pt")
         return {
             "pixel_values": self._images(images),
             "text_pixel_values": texts["text_pixel_values"],

@@ -21,6 +21,14 @@ def _draw(count: int) -> int:
     return int(torch.randint(count, ()))
 
 
+def _draw_several(count: int, wanted: int) -> list[int]:
+    """`wanted` numbers in [0, count), none twice before all were drawn."""
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += torch.randperm(count)[: wanted - len(drawn)].tolist()
+    return drawn
+
+
 class EmojiPairs(Dataset):
     """The emoji data set (`scripts/build_emoji_dataset.py`) as pairs of one picture and one of its texts.
 
@@ -38,9 +46,11 @@ class EmojiPairs(Dataset):
         max_sharing: keywords that this split's pictures share more often than this in one language are not drawn
             ("flag" fits 254 pictures); None draws all. In a batch the others that such a keyword fits would all count
             as wrong: without a limit an English text fits 24 pictures on average, with 32 it fits 3.
+        texts_per_image: with `sampling`, texts drawn for each picture, in different languages where it has so many.
 
     Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
-    `picture` is the index into `images`, `picture_ids` and `emoji`.
+    `picture` is the index into `images`, `picture_ids` and `emoji`. With several texts an image, "text" and "language"
+    are lists.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class EmojiPairs(Dataset):
         p_name: float = 0.5,
         p_join: float = 0.0,
         max_sharing: int | None = 32,
+        texts_per_image: int = 1,
     ):
         if split not in ("train", "held_out"):
             raise ValueError(f'split must be "train" or "held_out", got {split!r}.')
@@ -60,6 +71,7 @@ class EmojiPairs(Dataset):
                 raise ValueError(f"{label} is a probability, got {value}.")
         if max_sharing is not None and max_sharing < 1:
             raise ValueError(f"max_sharing is a number of pictures or None, got {max_sharing}.")
+        self.texts_per_image = _positive(texts_per_image)
         folder = Path(folder)
         for file in ("pictures.parquet", "annotations.parquet"):
             if not (folder / file).is_file():
@@ -132,9 +144,13 @@ class EmojiPairs(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         rows = self._items[index]
-        picture, language, name, keywords = rows[_draw(len(rows))] if self.sampling else rows[0]
-        text = self._draw_text(name, keywords) if self.sampling else name
-        return {"image": self.images[picture], "text": text, "language": language, "picture": picture}
+        drawn = [rows[i] for i in _draw_several(len(rows), self.texts_per_image)] if self.sampling else rows[:1]
+        texts = [self._draw_text(name, keywords) if self.sampling else name for _, _, name, keywords in drawn]
+        languages = [language for _, language, _, _ in drawn]
+        picture = rows[0][0]
+        if len(drawn) == 1:
+            texts, languages = texts[0], languages[0]
+        return {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
 
     def _draw_text(self, name: str, keywords: list[str]) -> str:
         if not keywords or float(torch.rand(())) < self.p_name:
@@ -143,6 +159,12 @@ class EmojiPairs(Dataset):
         if self.p_join and float(torch.rand(())) < self.p_join:
             count = min(len(keywords), 2 + _draw(2))
         return " ".join(keywords[i] for i in torch.randperm(len(keywords))[:count].tolist())
+
+
+def _positive(texts_per_image: int) -> int:
+    if texts_per_image < 1:
+        raise ValueError(f"texts_per_image is a positive number, got {texts_per_image}.")
+    return texts_per_image
 
 
 def _decode(png: bytes) -> np.ndarray:
@@ -158,8 +180,9 @@ class ImageTextPairs(Dataset):
         image_column: its cells are whatever the image processor takes, usually PIL images.
         caption_columns: cells are a string or a list of strings; one of all captions of a row is drawn at random.
         sampling: with False the first caption is always taken.
+        texts_per_image: with `sampling`, captions drawn for each image; a caption comes again only after all others.
 
-    Items: {"image": the cell, "text": str}.
+    Items: {"image": the cell, "text": str}, "text" being a list with several captions an image.
     """
 
     def __init__(
@@ -168,8 +191,10 @@ class ImageTextPairs(Dataset):
         image_column: str = "image",
         caption_columns: str | Sequence[str] = "captions",
         sampling: bool = True,
+        texts_per_image: int = 1,
     ):
         self.dataset, self.image_column, self.sampling = dataset, image_column, sampling
+        self.texts_per_image = _positive(texts_per_image)
         self.caption_columns = [caption_columns] if isinstance(caption_columns, str) else list(caption_columns)
         if not self.caption_columns:
             raise ValueError("caption_columns is empty: name at least one column that holds captions.")
@@ -190,4 +215,6 @@ class ImageTextPairs(Dataset):
         captions = [caption for caption in captions if caption]
         if not captions:
             raise ValueError(f"Row {index} has no caption in {', '.join(self.caption_columns)}: filter it out first.")
-        return {"image": row[self.image_column], "text": captions[_draw(len(captions)) if self.sampling else 0]}
+        drawn = _draw_several(len(captions), self.texts_per_image) if self.sampling else [0]
+        texts = [captions[i] for i in drawn]
+        return {"image": row[self.image_column], "text": texts[0] if len(texts) == 1 else texts}

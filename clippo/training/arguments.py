@@ -40,6 +40,9 @@ class DataArguments:
     name_probability: float = field(
         default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
     )
+    texts_per_image: int = field(
+        default=1, metadata={"help": "Texts an image is trained with in one step; it is encoded once for all of them."}
+    )
     image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
     caption_columns: list[str] = field(
         default_factory=lambda: ["captions"],

@@ -38,7 +38,9 @@ def build_data(args: DataArguments, processor: ClippoProcessor):
         ValueError: `dataset` is neither "emoji" nor "parquet".
     """
     if args.dataset == "emoji":
-        train = EmojiPairs(args.data_dir, "train", args.languages, p_name=args.name_probability)
+        train = EmojiPairs(
+            args.data_dir, "train", args.languages, p_name=args.name_probability, texts_per_image=args.texts_per_image
+        )
         # One held-out pair a picture, so that the metrics rank over all pictures.
         validation = EmojiPairs(args.data_dir, "held_out", args.languages, sampling=False).one_per_picture()
         size = processor.image_processor.size["height"]
@@ -55,7 +57,8 @@ def build_data(args: DataArguments, processor: ClippoProcessor):
             if not files:
                 raise FileNotFoundError(f"No {split}*.parquet in {args.data_dir}.")
             rows = load_dataset("parquet", data_files=files, split="train")
-            splits[split] = ImageTextPairs(rows, args.image_column, args.caption_columns, sampling=split == "train")
+            sampling = {"texts_per_image": args.texts_per_image} if split == "train" else {"sampling": False}
+            splits[split] = ImageTextPairs(rows, args.image_column, args.caption_columns, **sampling)
         collator = ContrastiveCollator(processor)
         return splits["train"], splits["validation"], collator, collator
     raise ValueError(f"dataset={args.dataset!r} is not known; write 'emoji' or 'parquet'.")

@@ -28,6 +28,11 @@ class ContrastiveTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.eval_collator = eval_collator or self.data_collator
         self._last_log = None
+        self._pairs = 0
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        self._pairs += len(inputs["text_pixel_values"]) * self.args.world_size
+        return super().training_step(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset=None):
         train_collator, self.data_collator = self.data_collator, self.eval_collator
@@ -42,11 +47,9 @@ class ContrastiveTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            now, step = time.perf_counter(), self.state.global_step
+            now = time.perf_counter()
             if self._last_log is not None:
-                seconds, steps = now - self._last_log[0], step - self._last_log[1]
-                batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-                logs["pairs_per_second"] = round(steps * batch / seconds, 1)
-            self._last_log = now, step
+                logs["pairs_per_second"] = round(self._pairs / (now - self._last_log), 1)
+            self._last_log, self._pairs = now, 0
             logs["logit_scale"] = round(self.model.logit_scale.exp().item(), 3)
         super().log(logs, *args, **kwargs)

@@ -165,3 +165,27 @@ def test_presets():
     assert (large.hidden_size, large.num_hidden_layers, large.patch_grid) == (1024, 24, (16, 16))
     with pytest.raises(ValueError, match="Unknown preset 'XL/16'"):
         ClippoConfig.from_preset("XL/16")
+
+
+def test_a_large_batch_is_read_in_groups_of_similar_length():
+    """Enough texts for several groups: order, embeddings and gradients are those of one pass over all."""
+    model = tiny(skip_blank_patches=True)
+    texts = rendered("packed", [chr(97 + i % 26) * (i * 7 % 40) for i in range(80)])
+    kept = find_inked_patches(as_pixels(texts, 1), 16)
+    groups = kept.by_length()
+    assert len(groups) > 1 and groups[0][1] < groups[-1][1]
+    assert torch.cat([rows for rows, _ in groups]).sort().values.tolist() == list(range(80))
+
+    def gradients(**options):
+        model.zero_grad()
+        output = model.vision_model(texts, skip_blank_patches=True, **options)
+        (output.pooler_output.sin().sum() + output.last_hidden_state.sin().sum()).backward()
+        return output, [p.grad for p in model.vision_model.parameters()]
+
+    grouped, grouped_gradients = gradients()
+    whole, whole_gradients = gradients(output_hidden_states=True)
+    assert [len(states) for states in whole.hidden_states] == [80] * 3
+    torch.testing.assert_close(grouped.pooler_output, whole.pooler_output, rtol=0, atol=5e-6)
+    torch.testing.assert_close(grouped.last_hidden_state, whole.last_hidden_state, rtol=0, atol=5e-6)
+    for ours, theirs in zip(grouped_gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

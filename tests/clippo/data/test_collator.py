@@ -47,6 +47,16 @@ def test_packed_texts(pairs):
     assert batch["text_pixel_values"].shape == (3, 2, 8)
 
 
+def test_several_texts_an_image_come_in_sets(processor, pairs):
+    several = [{**pair, "text": [pair["text"], pair["text"] * 2]} for pair in pairs]
+    batch = ContrastiveCollator(processor)(several)
+    expected = processor(text=TEXTS + [text * 2 for text in TEXTS], return_tensors="pt")
+    torch.testing.assert_close(batch["text_pixel_values"], expected["text_pixel_values"], atol=0, rtol=0)
+    several[1]["text"] = ["only one"]
+    with pytest.raises(ValueError, match=r"equally many texts, got \[1, 2\]"):
+        ContrastiveCollator(processor)(several)
+
+
 def test_augmentation_takes_the_pictures(processor, pairs):
     torch.manual_seed(0)
     batch = ContrastiveCollator(processor, augment=RandomView(32))(pairs)

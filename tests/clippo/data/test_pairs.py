@@ -203,3 +203,26 @@ def test_column_errors(captioned):
         ImageTextPairs(captioned, caption_columns=[])
     with pytest.raises(ValueError, match="Row 1 has no caption in title"):
         ImageTextPairs(captioned, caption_columns="title")[1]
+
+
+def test_several_texts_an_image_come_in_different_languages(emoji_folder, rows):
+    pairs = EmojiPairs(emoji_folder, texts_per_image=2)
+    for item in (pairs[i] for i in range(len(pairs))):
+        own = pairs.picture_ids[item["picture"]]
+        offered = {row["language"] for row in rows if row["id"] == own and row["split"] == "train"}
+        assert len(item["text"]) == len(item["language"]) == 2
+        assert len(set(item["language"])) == min(2, len(offered))
+
+
+def test_a_caption_comes_again_only_after_all_others(captioned):
+    torch.manual_seed(0)
+    pairs = ImageTextPairs(captioned, texts_per_image=3)
+    first = pairs[0]["text"]
+    assert sorted(set(first)) == ["a red square", "rouge"] and len(first) == 3
+    assert pairs[1]["text"] == ["a blue square"] * 3
+
+
+@pytest.mark.parametrize("kind", ["emoji", "captions"])
+def test_no_texts_an_image_are_refused(kind, emoji_folder, captioned):
+    with pytest.raises(ValueError, match="texts_per_image is a positive number, got 0"):
+        EmojiPairs(emoji_folder, texts_per_image=0) if kind == "emoji" else ImageTextPairs(captioned, texts_per_image=0)
