@@ -39,7 +39,8 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
 
     Args:
         values: float (B, C or 1, H, W), taken as already in [-1, 1]; uint8 (B, C or 1, H, W), scaled here as by the
-            official `value_range(-1, 1)`; int64 (B, H/16, W/4), a packed text canvas.
+            official `value_range(-1, 1)`, or the same levels as int64, which uint8 becomes on its way through a data
+            set; int64 (B, H/16, W/4), a packed text canvas.
         num_channels: C. One channel is repeated, as the official renderer does.
 
     Raises:
@@ -47,7 +48,7 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
     """
     if values.dtype == torch.int64 and values.ndim == 3:
         pixels = unpack_canvas(values)
-    elif values.ndim == 4 and values.dtype == torch.uint8:
+    elif values.ndim == 4 and values.dtype in (torch.uint8, torch.int64):
         pixels = values.float() / 255 * 2 - 1
     elif values.ndim == 4 and values.is_floating_point():
         pixels = values

@@ -37,6 +37,9 @@ def test_three_formats_of_text_give_the_same_embedding():
         )
     torch.testing.assert_close(packed, floats, rtol=0, atol=0)
     torch.testing.assert_close(uint8, floats, rtol=0, atol=0)
+    with torch.no_grad():
+        through_a_data_set = model.get_text_features(rendered("uint8").long()).pooler_output
+    torch.testing.assert_close(through_a_data_set, uint8, rtol=0, atol=0)
 
 
 def test_uint8_is_scaled_as_the_official_value_range():
