@@ -65,6 +65,7 @@ setup(
     # Named one by one: find_packages() would also take tests/, and could not see the two mapped folders.
     packages=[
         "clippo",
+        "clippo.conversion",
         "clippo.data",
         "clippo.evaluation",
         "clippo.training",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from clippo.big_vision_npz import LAYOUTS
 from clippo.conversion import DTYPES, convert_checkpoint, export_checkpoint
-from clippo.official_files import CHECKPOINT_BUCKET, FONT_FOLDER_VARIABLE, RELEASED_CHECKPOINTS
+from clippo.conversion.npz import LAYOUTS
+from clippo.conversion.official_files import CHECKPOINT_BUCKET, FONT_FOLDER_VARIABLE, RELEASED_CHECKPOINTS
 
 
 @dataclass

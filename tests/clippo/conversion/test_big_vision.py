@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
 import clippo  # noqa: F401 - registers the Auto classes
-from clippo.big_vision_npz import ConversionError, read_checkpoint, same_bits
 from clippo.conversion import (
     change_resolution,
     check_folder,
@@ -25,9 +24,10 @@ from clippo.conversion import (
     params_from_model,
     weight_table,
 )
+from clippo.conversion.npz import ConversionError, read_checkpoint, same_bits
 from clippo.modeling_clippo import ClippoConfig, ClippoForImageClassification, ClippoModel
 
-GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
+GOLDENS = Path(__file__).resolve().parents[2] / "goldens"
 TINY = GOLDENS / "tiny_params.npz"
 BLOCK = "img/Transformer/encoderblock_0"
 

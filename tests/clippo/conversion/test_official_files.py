@@ -8,8 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from clippo import official_files
-from clippo.official_files import (
+from clippo.conversion import official_files
+from clippo.conversion.official_files import (
     FONT_SHA256,
     RELEASED_CHECKPOINTS,
     OfficialFileError,

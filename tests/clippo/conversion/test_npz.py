@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from clippo.big_vision_npz import LAYOUTS, ConversionError, read_checkpoint, same_bits, write_checkpoint
+from clippo.conversion.npz import LAYOUTS, ConversionError, read_checkpoint, same_bits, write_checkpoint
 
-TINY = Path(__file__).resolve().parents[1] / "goldens" / "tiny_params.npz"
+TINY = Path(__file__).resolve().parents[2] / "goldens" / "tiny_params.npz"
 BLOCK = "img/Transformer/encoderblock_0"
 
 

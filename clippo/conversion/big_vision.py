@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from clippo.big_vision_npz import ConversionError, read_checkpoint, same_bits, write_checkpoint
-from clippo.conversion_report import ConversionReport, StageReport
+from clippo.conversion.npz import ConversionError, read_checkpoint, same_bits, write_checkpoint
+from clippo.conversion.official_files import find_checkpoint, resolve_font
+from clippo.conversion.report import ConversionReport, StageReport
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
-from clippo.official_files import find_checkpoint, resolve_font
 from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -232,11 +232,11 @@ def convert_checkpoint(
     """An official checkpoint as a folder for `AutoModel` and `AutoProcessor`: config, safetensors, processor, font.
 
     Args:
-        checkpoint: An `.npz`, or the name of a released one (`clippo.official_files.RELEASED_CHECKPOINTS`).
+        checkpoint: An `.npz`, or the name of a released one (`clippo.conversion.official_files.RELEASED_CHECKPOINTS`).
         output: Folder to write.
         resolution: As in `model_from_params`; the processor follows.
         dtype: Precision of the saved weights, a key of `DTYPES`.
-        font: What texts are rendered with, see `clippo.official_files.resolve_font`.
+        font: What texts are rendered with, see `clippo.conversion.official_files.resolve_font`.
         cache_folder: Where downloads are kept.
 
     Returns:

@@ -1,0 +1,32 @@
+"""Official big_vision checkpoints to Hugging Face folders and back."""
+
+from clippo.conversion.big_vision import (
+    DTYPES,
+    Weight,
+    change_resolution,
+    check_folder,
+    convert_checkpoint,
+    export_checkpoint,
+    infer_config,
+    model_from_params,
+    params_from_model,
+    weight_table,
+)
+from clippo.conversion.npz import LAYOUTS, ConversionError, read_checkpoint, write_checkpoint
+
+__all__ = [
+    "DTYPES",
+    "LAYOUTS",
+    "ConversionError",
+    "Weight",
+    "change_resolution",
+    "check_folder",
+    "convert_checkpoint",
+    "export_checkpoint",
+    "infer_config",
+    "model_from_params",
+    "params_from_model",
+    "read_checkpoint",
+    "weight_table",
+    "write_checkpoint",
+]
