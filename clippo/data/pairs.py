@@ -47,6 +47,8 @@ class EmojiPairs(Dataset):
             ("flag" fits 254 pictures); None draws all. In a batch the others that such a keyword fits would all count
             as wrong: without a limit an English text fits 24 pictures on average, with 32 it fits 3.
         texts_per_image: with `sampling`, texts drawn for each picture, in different languages where it has so many.
+        anchor: with `sampling`, the language of the first text of every picture that has training texts in it. It
+            keeps the pictures' places in the embedding space while languages are learnt that the model cannot read yet.
 
     Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
     `picture` is the index into `images`, `picture_ids` and `emoji`. With several texts an image, "text" and "language"
@@ -63,6 +65,7 @@ class EmojiPairs(Dataset):
         p_join: float = 0.0,
         max_sharing: int | None = 32,
         texts_per_image: int = 1,
+        anchor: str | None = None,
     ):
         if split not in ("train", "held_out"):
             raise ValueError(f'split must be "train" or "held_out", got {split!r}.')
@@ -71,7 +74,7 @@ class EmojiPairs(Dataset):
                 raise ValueError(f"{label} is a probability, got {value}.")
         if max_sharing is not None and max_sharing < 1:
             raise ValueError(f"max_sharing is a number of pictures or None, got {max_sharing}.")
-        self.texts_per_image = _positive(texts_per_image)
+        self.texts_per_image, self.anchor = _positive(texts_per_image), anchor
         folder = Path(folder)
         for file in ("pictures.parquet", "annotations.parquet"):
             if not (folder / file).is_file():
@@ -144,13 +147,21 @@ class EmojiPairs(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         rows = self._items[index]
-        drawn = [rows[i] for i in _draw_several(len(rows), self.texts_per_image)] if self.sampling else rows[:1]
+        drawn = self._draw_rows(rows) if self.sampling else rows[:1]
         texts = [self._draw_text(name, keywords) if self.sampling else name for _, _, name, keywords in drawn]
         languages = [language for _, language, _, _ in drawn]
         picture = rows[0][0]
         if len(drawn) == 1:
             texts, languages = texts[0], languages[0]
         return {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
+
+    def _draw_rows(self, rows: list) -> list:
+        first = [row for row in rows if row[1] == self.anchor]
+        rest = [row for row in rows if row[1] != self.anchor]
+        if not first or not rest:  # no anchor here, or nothing else
+            first, rest = [], rows
+        wanted = self.texts_per_image - len(first)
+        return first + [rest[i] for i in _draw_several(len(rest), wanted)]
 
     def _draw_text(self, name: str, keywords: list[str]) -> str:
         if not keywords or float(torch.rand(())) < self.p_name:

@@ -43,6 +43,9 @@ class DataArguments:
     texts_per_image: int = field(
         default=1, metadata={"help": "Texts an image is trained with in one step; it is encoded once for all of them."}
     )
+    anchor: str | None = field(
+        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+    )
     image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
     caption_columns: list[str] = field(
         default_factory=lambda: ["captions"],

@@ -39,7 +39,12 @@ def build_data(args: DataArguments, processor: ClippoProcessor):
     """
     if args.dataset == "emoji":
         train = EmojiPairs(
-            args.data_dir, "train", args.languages, p_name=args.name_probability, texts_per_image=args.texts_per_image
+            args.data_dir,
+            "train",
+            args.languages,
+            p_name=args.name_probability,
+            texts_per_image=args.texts_per_image,
+            anchor=args.anchor,
         )
         # One held-out pair a picture, so that the metrics rank over all pictures.
         validation = EmojiPairs(args.data_dir, "held_out", args.languages, sampling=False).one_per_picture()

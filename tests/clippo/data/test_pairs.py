@@ -226,3 +226,15 @@ def test_a_caption_comes_again_only_after_all_others(captioned):
 def test_no_texts_an_image_are_refused(kind, emoji_folder, captioned):
     with pytest.raises(ValueError, match="texts_per_image is a positive number, got 0"):
         EmojiPairs(emoji_folder, texts_per_image=0) if kind == "emoji" else ImageTextPairs(captioned, texts_per_image=0)
+
+
+def test_the_anchor_comes_first_and_the_others_beside_it(emoji_folder, rows):
+    pairs = EmojiPairs(emoji_folder, texts_per_image=3, anchor="en")
+    for item in (pairs[i] for i in range(len(pairs))):
+        own = pairs.picture_ids[item["picture"]]
+        offered = {row["language"] for row in rows if row["id"] == own and row["split"] == "train"}
+        assert len(item["language"]) == 3
+        if {"en"} < offered:
+            assert item["language"][0] == "en" and "en" not in item["language"][1:]
+        else:
+            assert set(item["language"]) <= offered
