@@ -17,7 +17,7 @@ from .glyphs_clippo import GlyphOptions, GlyphTable, glyph_table
 from .shaping_clippo import ShapedText, require_shaping, shape_text, visual_order
 
 CanvasFormat = Literal["uint8", "float", "packed"]
-_CHUNK = 32  # texts turned into pixels at a time, so that their lines stay in the cache
+_CHUNK = 64  # texts turned into pixels at a time, so that their lines stay in the cache
 
 
 @dataclass
@@ -238,21 +238,25 @@ class TextRenderer:
         height, width = self.canvas_size
         batch, rows = len(rows_used), -(-height // ROW_HEIGHT)
         if format == "packed":
-            canvases = self._lines(table.columns, layout, layout.text * rows + layout.row, batch * rows)
-            return canvases.view("<i8").astype(np.int64, copy=False).reshape(batch, rows, width // 4)
-        levels = self._levels(format)
-        canvases = np.full((batch, rows, ROW_HEIGHT * width), levels[0], levels.dtype)
-        # Only lines that hold characters are drawn: most texts leave most of the canvas blank.
-        line_end = np.cumsum(rows_used)
+            canvases = np.empty((batch, rows, width), "<u2")
+        else:
+            levels = self._levels(format)
+            canvases = np.full((batch, rows, ROW_HEIGHT * width), levels[0], levels.dtype)
         for first in range(0, batch, _CHUNK):
             last = min(first + _CHUNK, batch)
             part = layout.of_texts(first, last)
-            used = rows_used[first:last]
-            line_begin = line_end[first:last] - used - (line_end[first] - used[0])
+            used = np.full(last - first, rows) if format == "packed" else rows_used[first:last]
+            line_begin = np.cumsum(used) - used
             lines = self._lines(table.columns, part, line_begin[part.text - first] + part.row, int(used.sum()))
-            text = np.repeat(np.arange(first, last), used)  # (lines,)
-            row = np.arange(len(text)) - np.repeat(line_begin, used)
-            canvases[text, row] = _pixels(lines, levels).reshape(len(text), ROW_HEIGHT * width)
+            if format == "packed":
+                canvases[first:last] = lines.reshape(last - first, rows, width)
+            else:
+                # Only lines that hold characters become pixels: most texts leave most of the canvas blank.
+                text = np.repeat(np.arange(first, last), used)  # (lines,)
+                row = np.arange(len(text)) - np.repeat(line_begin, used)
+                canvases[text, row] = _pixels(lines, levels).reshape(len(text), ROW_HEIGHT * width)
+        if format == "packed":
+            return canvases.view("<i8").astype(np.int64, copy=False)
         canvases = canvases.reshape(batch, 1, rows * ROW_HEIGHT, width)
         return canvases if height % ROW_HEIGHT == 0 else np.ascontiguousarray(canvases[:, :, :height])
 
@@ -338,12 +342,13 @@ def _pixels(lines: np.ndarray, levels: np.ndarray) -> np.ndarray:
     bit = np.array([[1 << r] for r in range(8)], np.uint8)
     for half in range(2):
         np.bitwise_and(halves[half][:, None, :], bit, out=pixels[:, half])
-    np.not_equal(pixels, 0, out=pixels.view(bool))
-    # background ^ (ink? * (background ^ ink)) on the bit patterns: exact for floats, and several times faster than
-    # a masked copy or a look-up.
+    np.equal(pixels, 0, out=pixels.view(bool))
+    # ink ^ (blank * (background ^ ink)) on the bit patterns: exact for floats, and several times faster than a masked
+    # copy or a look-up.
     pattern = np.dtype(f"u{levels.itemsize}")
     background, ink = levels[[0, 255]].view(pattern)
     pixels = pixels.astype(pattern, copy=False)
     pixels *= background ^ ink
-    pixels ^= background
+    if ink:
+        pixels ^= ink
     return pixels.view(levels.dtype).reshape(len(lines), ROW_HEIGHT, lines.shape[1])
