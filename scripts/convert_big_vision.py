@@ -11,7 +11,7 @@ from transformers import HfArgumentParser
 
 from clippo.conversion import DTYPES, convert_checkpoint, export_checkpoint
 from clippo.conversion.npz import LAYOUTS
-from clippo.conversion.official_files import CHECKPOINT_BUCKET, FONT_FOLDER_VARIABLE, RELEASED_CHECKPOINTS
+from clippo.conversion.official_files import CHECKPOINT_BUCKET, FONT_FOLDERS_VARIABLE, RELEASED_CHECKPOINTS
 
 
 @dataclass
@@ -33,7 +33,7 @@ class ConvertArguments:
         default_factory=lambda: ["official"],
         metadata={
             "help": "'official' (Unifont 9.0.06, from the folder that the environment variable "
-            f"{FONT_FOLDER_VARIABLE} names, or downloaded), the folder with its two .hex files, 'default' (the "
+            f"{FONT_FOLDERS_VARIABLE} names, or downloaded), the folder with its two .hex files, 'default' (the "
             "packaged Unifont 15), or other font files in order of preference."
         },
     )

@@ -38,7 +38,7 @@ FONT_SHA256 = {
     "unifont-9.0.06.hex": "099d8f0c6027ed1effa4a452a5c0874a012a6ee3ab5b1cd346aa3fbeb3368fda",
     "unifont_upper-9.0.06.hex": "d78af92c44332a8e32bbc1325fa920c06acfc28515034b2bba31c055a962b78c",
 }
-FONT_FOLDER_VARIABLE = "CLIPPO_FONT_DIR"
+FONT_FOLDERS_VARIABLE = "CLIPPO_FONTS"  # the one that clippo.processing looks fonts up in by name
 
 DOWNLOAD_TIMEOUT_SECONDS = 60  # without any byte arriving, not for the whole file
 
@@ -84,24 +84,25 @@ def find_official_font(
     """The two `.hex` files of Unifont 9.0.06, which the released checkpoints read by, checked against their sha256.
 
     Args:
-        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONT_DIR`
-            says where; without that they come from the cache folder or, the first time, from unifoundry.com.
+        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONTS` says
+            where; without that they come from the cache folder or, the first time, from unifoundry.com.
         cache_folder: Where downloads and unpacked files are kept (default: `default_cache_folder()`).
 
     Raises:
         OfficialFileError: A file is missing from the folder, has another hash, or cannot be downloaded.
     """
-    folder = folder or os.environ.get(FONT_FOLDER_VARIABLE)
+    folders = [folder] if folder else os.environ.get(FONT_FOLDERS_VARIABLE, "").split(os.pathsep)
+    folders = [Path(path) for path in folders if path]
     cache_folder = Path(cache_folder or default_cache_folder())
     paths = []
     for name in FONT_SHA256:
-        if folder:
-            path = _find_font_file(Path(folder), name, cache_folder)
+        if folders:
+            path = _find_font_file(folders, name, cache_folder)
         else:
             path = cache_folder / name
             if not path.is_file():
                 packed = cache_folder / f"{name}.gz"
-                by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass it, or set {FONT_FOLDER_VARIABLE}"
+                by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass it, or set {FONT_FOLDERS_VARIABLE}"
                 download(f"{FONT_URL}{name}.gz", packed, by_hand)
                 try:
                     _unpack(packed, path)
@@ -186,13 +187,15 @@ def download(url: str, target: Path, by_hand: str) -> None:
         os.replace(partial, target)
 
 
-def _find_font_file(folder: Path, name: str, cache_folder: Path) -> Path:
-    if (folder / name).is_file():
-        return folder / name
-    if (folder / f"{name}.gz").is_file():
-        _unpack(folder / f"{name}.gz", cache_folder / name)
-        return cache_folder / name
-    raise OfficialFileError(f"The folder {folder} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
+def _find_font_file(folders: Sequence[Path], name: str, cache_folder: Path) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+        if (folder / f"{name}.gz").is_file():
+            _unpack(folder / f"{name}.gz", cache_folder / name)
+            return cache_folder / name
+    searched = ", ".join(map(str, folders))
+    raise OfficialFileError(f"The folder {searched} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
 
 
 def _check_font(content: bytes, name: str, origin: Path) -> None:

@@ -39,7 +39,7 @@ def test_there_and_back(main, tmp_path, capsys):
 
 
 def test_resolution_dtype_and_the_font_folder_of_the_environment(main, shared, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("CLIPPO_FONT_DIR", str(shared("fonts")))
+    monkeypatch.setenv("CLIPPO_FONTS", str(shared("fonts")))
     arguments = [
         "--checkpoint",
         str(TINY),

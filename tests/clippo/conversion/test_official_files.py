@@ -48,7 +48,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(official_files, "CHECKPOINT_URL", address)
     monkeypatch.setattr(official_files, "FONT_URL", address)
     monkeypatch.setattr(official_files, "FONT_SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in FONTS.items()})
-    monkeypatch.delenv("CLIPPO_FONT_DIR", raising=False)
+    monkeypatch.delenv("CLIPPO_FONTS", raising=False)
     yield folder
     http.shutdown()
     http.server_close()
@@ -121,7 +121,7 @@ def test_the_font_is_downloaded_unpacked_and_kept(server, tmp_path):
 def test_the_font_is_found_in_a_folder(packed, server, tmp_path, monkeypatch):
     folder = put_fonts(tmp_path / "fonts", packed)
     by_argument = resolve_font(folder, tmp_path / "cache")
-    monkeypatch.setenv("CLIPPO_FONT_DIR", str(folder))
+    monkeypatch.setenv("CLIPPO_FONTS", str(folder))
     by_variable = resolve_font("official", tmp_path / "cache")
     assert by_argument == by_variable
     assert [path.read_bytes() for path in by_argument] == list(FONTS.values())
