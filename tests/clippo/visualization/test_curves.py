@@ -1,0 +1,38 @@
+"""Consecutive runs become one history, and a picture of it."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from clippo.visualization.curves import draw_curves, read_history
+
+
+def write_state(folder, entries, global_step):
+    folder.mkdir()
+    state = {"log_history": entries, "global_step": global_step}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    first = write_state(tmp_path / "first", [{"step": 10, "loss": 5.0}, {"step": 20, "loss": 4.0}], 20)
+    evaluated = [{"step": 5, "loss": 3.0, "pairs_per_second": 100.0}, {"step": 5, "eval_text_to_image_R@1": 0.1}]
+    return [first, write_state(tmp_path / "second", evaluated, 5)]
+
+
+def test_steps_count_on(runs):
+    assert [entry["step"] for entry in read_history(runs)] == [10, 20, 25, 25]
+
+
+def test_a_picture_is_drawn(runs, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    draw_curves(runs, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.width > 1000 and len(image.convert("L").getcolors()) > 2
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No trainer_state\.json"):
+        read_history([tmp_path])
