@@ -35,11 +35,13 @@ class ContrastiveTrainer(Trainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset=None):
-        train_collator, self.data_collator = self.data_collator, self.eval_collator
+        # Trainer has one collator and one drop_last for both; evaluation counts every pair, unaugmented.
+        in_training = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator, self.args.dataloader_drop_last = self.eval_collator, False
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator = train_collator
+            self.data_collator, self.args.dataloader_drop_last = in_training
 
     def get_decay_parameter_names(self, model) -> list[str]:
         """Kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe or temperature."""

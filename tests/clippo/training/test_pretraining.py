@@ -75,6 +75,14 @@ def test_meters_and_metrics_are_logged(whole_run):
     assert "eval_image_to_text_R@10" in metrics and math.isfinite(metrics["eval_loss"])
 
 
+def test_evaluation_counts_every_pair(whole_run):
+    trainer, _ = whole_run
+    assert len(trainer.eval_dataset) % 16  # the last batch is not full
+    prediction = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="all")
+    assert [len(embeddings) for embeddings in prediction.predictions] == [len(trainer.eval_dataset)] * 2
+    assert trainer.args.dataloader_drop_last
+
+
 def test_the_output_folder_is_a_checkpoint_for_everybody(whole_run):
     trainer, output_dir = whole_run
     model = ClippoModel.from_pretrained(output_dir)
