@@ -88,7 +88,10 @@ class ClippoPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """As in transformers; a folder without a README.md also gets one, so that it can go to the hub as it is."""
+        auto_map = dict(self.config.auto_map)
         super().save_pretrained(save_directory, *args, **kwargs)
+        # Saving notes this class there, and the tower shares its config with the model around it.
+        self.config.auto_map = auto_map
         readme = Path(save_directory) / "README.md"
         if kwargs.get("is_main_process", True) and not readme.exists():
             readme.write_text(model_card(type(self).__name__, self.config, self.num_parameters()), encoding="utf-8")
