@@ -1,0 +1,76 @@
+"""`scripts/demo.py` on a tiny model, with the pictures of the repository and with others."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """The script's `main` with these command line arguments."""
+    main = runpy.run_path(str(SCRIPT))["main"]
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+        main()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    config = ClippoConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=80,
+        projection_dim=8,
+        skip_blank_patches=True,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    ClippoModel(config).save_pretrained(folder)
+    ClippoProcessor.from_size(80, overflow="raise").save_pretrained(folder)  # our queries must fit
+    return folder
+
+
+def test_with_our_pictures(demo, tiny_folder, tmp_path, capsys):
+    demo("--model", tiny_folder, "--output", tmp_path / "sheet.png")
+    output = capsys.readouterr().out
+    assert "8 labels" in output and "nearest of 96 pictures" in output
+    assert "of 12 texts, among the first 5" in output and "by chance 0.1 and 0.6" in output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (1840, 1888)
+
+
+def test_with_other_pictures_and_labels(demo, tiny_folder, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (30, 50), name).save(pictures / f"{name}.png")
+    output = tmp_path / "sheet.png"
+    demo("--model", tiny_folder, "--pictures", pictures, "--labels", "red", "синий", "--output", output)
+    printed = capsys.readouterr().out
+    assert "2 nearest of 2 pictures" in printed and "синий" in printed and "right picture" not in printed
+    assert output.is_file()
+
+
+def test_a_missing_checkpoint_is_one_sentence(demo, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        demo("--model", tmp_path / "none")
+    assert stopped.value.code.startswith("error: no checkpoint in") and "\n" not in stopped.value.code
+
+
+def test_a_folder_without_pictures_is_one_sentence(demo, tiny_folder, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        demo("--model", tiny_folder, "--pictures", tmp_path)
+    assert stopped.value.code.startswith("error: no pictures in")
