@@ -89,7 +89,10 @@ class ClippoConfig(PreTrainedConfig):
 
     def validate_canvas(self):
         """A canvas has whole patches only: the official VALID convolution would drop the rest without a word."""
-        for side in self.canvas_size:
+        sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
+        if not isinstance(self.image_size, int) and len(sides) != 2:
+            raise ValueError(f"image_size={self.image_size} is no canvas; give one side, or [height, width].")
+        for side in sides:
             if self.patch_size < 1 or side < 1 or side % self.patch_size:
                 raise ValueError(
                     f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}; "
@@ -98,7 +101,7 @@ class ClippoConfig(PreTrainedConfig):
 
     def validate_heads(self):
         """Every attention head gets the same number of channels."""
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
@@ -127,7 +130,7 @@ class ClippoConfig(PreTrainedConfig):
             ValueError: The name is not of that form.
         """
         letter, _, patch = name.partition("/")
-        if letter not in SIZES or not patch.isdigit():
+        if letter not in SIZES or not (patch.isascii() and patch.isdigit()):
             raise ValueError(f"Unknown preset {name!r}; write a size of {', '.join(SIZES)}, then '/patch', as 'B/16'.")
         width, depth, mlp, heads = SIZES[letter]
         shape = {

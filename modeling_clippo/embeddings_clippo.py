@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 # The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1, rounded
-# to float32 at every step as there.
-BACKGROUND = (torch.tensor(127.0) / 255 * 2 - 1).item()
+# to float32 at every step as there (127 / 255 * 2 - 1 in float64 ends in ...8627).
+BACKGROUND = -0.003921568393707275
 INK = -1.0
 ROW_HEIGHT = 16  # pixels of a text row, the bits of one packed column
 
@@ -31,7 +31,8 @@ def unpack_canvas(packed: torch.Tensor) -> torch.Tensor:
     bit = torch.arange(ROW_HEIGHT, dtype=torch.int16, device=packed.device)
     ink = (columns.unsqueeze(2) >> bit[:, None]) & 1  # (B, H/16, 16, W)
     ink = ink.flatten(1, 2).unsqueeze(1)  # (B, 1, H, W)
-    return torch.where(ink.bool(), INK, BACKGROUND)
+    pixels = torch.full_like(ink, BACKGROUND, dtype=torch.float32)
+    return pixels.masked_fill_(ink.bool(), INK)
 
 
 def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -80,14 +81,16 @@ class KeptPatches(NamedTuple):
         equally often.
         """
         groups = max(1, min(8, len(self.mask) // 32))
-        count = self.mask.sum(1)
-        return [(rows, int(count[rows].max())) for rows in count.argsort().tensor_split(groups)]
+        count, order = self.mask.sum(1).sort(stable=True)
+        longest = torch.stack([part[-1] for part in count.tensor_split(groups)]).tolist()
+        return list(zip(order.tensor_split(groups), longest, strict=True))
 
     def put_back(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, M, X) -> (B, N, X), zeros where a patch was left out."""
+        index, mask = self.index.to(tokens.device), self.mask.to(tokens.device)
         canvas = tokens.new_zeros(tokens.shape[0], self.total, tokens.shape[-1])
-        kept = tokens.masked_fill(~self.mask.unsqueeze(-1), 0)
-        return canvas.scatter(1, self.index.unsqueeze(-1).expand_as(kept), kept)
+        kept = tokens.masked_fill(~mask.unsqueeze(-1), 0)
+        return canvas.scatter(1, index.unsqueeze(-1).expand_as(kept), kept)
 
 
 def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:

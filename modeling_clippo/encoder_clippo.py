@@ -110,7 +110,6 @@ class ClippoEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList([ClippoEncoderLayer(config) for _ in range(config.num_hidden_layers)])
-        self.gradient_checkpointing = False
 
     def forward(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
         """

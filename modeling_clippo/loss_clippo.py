@@ -36,27 +36,30 @@ def contrastive_loss(
 
     Args:
         image_embeds: (B, E) unit vectors.
-        text_embeds: (B, E) unit vectors.
+        text_embeds: (B, E) unit vectors, or K sets of them below each other, (K*B, E).
         logit_scale: (1,) the multiplier of the cosines, already exponentiated.
         gather: Score against the rows of all processes. Every process must then make this call, with equally many rows.
 
     Returns:
-        Scalar: the mean over own rows of half the image-to-text and half the text-to-image loss.
+        Scalar: the mean over own rows, and over the sets, of half the image-to-text and half the text-to-image loss.
 
     Raises:
-        ValueError: The two sides differ in number.
+        ValueError: The texts are no multiple of the images.
     """
-    if image_embeds.shape != text_embeds.shape:
+    rows = len(image_embeds)
+    if len(text_embeds) == 0 or len(text_embeds) % rows:
         raise ValueError(
-            f"The contrastive loss pairs row with row, but got {len(image_embeds)} images and {len(text_embeds)} texts "
-            "left over; pass as many texts as images, or a multiple."
+            f"The contrastive loss pairs row with row, but got {rows} images and {len(text_embeds)} texts; pass as "
+            "many texts as images, or a multiple."
         )
     gather = gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    all_images = _GatherRows.apply(image_embeds) if gather else image_embeds  # (W*B, E)
-    all_texts = _GatherRows.apply(text_embeds) if gather else text_embeds
-    own = torch.arange(len(image_embeds), device=image_embeds.device)
+    own = torch.arange(rows, device=image_embeds.device)
     if gather:
-        own = own + dist.get_rank() * len(own)
-    image_to_text = F.cross_entropy(image_embeds @ all_texts.T * logit_scale, own)
-    text_to_image = F.cross_entropy(text_embeds @ all_images.T * logit_scale, own)
-    return (image_to_text + text_to_image) / 2
+        own = own + dist.get_rank() * rows
+    all_images = _GatherRows.apply(image_embeds) if gather else image_embeds  # (W*B, E)
+    losses = []
+    for texts in text_embeds.split(rows):
+        all_texts = _GatherRows.apply(texts) if gather else texts  # (W*B, E)
+        losses.append(F.cross_entropy(image_embeds @ all_texts.T * logit_scale, own))
+        losses.append(F.cross_entropy(texts @ all_images.T * logit_scale, own))
+    return torch.stack(losses).mean()

@@ -29,8 +29,6 @@ def model_card(class_name: str, config, parameters: int) -> str:
     return f"""---
 library_name: transformers
 pipeline_tag: {task}
-license: apache-2.0
-language: multilingual
 tags:
 - clippo
 - pixels
@@ -61,5 +59,6 @@ transformers, torch, pillow and freetype-py are needed.
 
 ## Training data, evaluation, limits
 
-This card was written when the weights were saved; whoever trained them knows the rest and should write it here.
+This card was written when the weights were saved. Whoever trained them knows the rest, the licence of weights and font
+included, and should write it here.
 """

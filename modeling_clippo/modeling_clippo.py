@@ -75,7 +75,7 @@ class ClippoPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_compile_fullgraph = True
+    _can_compile_fullgraph = True  # not with skip_blank_patches: how many are left is only known from the data
     _input_embed_layer = "patch_embedding"
     _can_record_outputs = {
         "hidden_states": ClippoEncoderLayer,
@@ -86,15 +86,29 @@ class ClippoPreTrainedModel(PreTrainedModel):
     # gradient accumulation is wrong otherwise).
     accepts_loss_kwargs = False
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs):
         """As in transformers; a folder without a README.md also gets one, so that it can go to the hub as it is."""
         auto_map = dict(self.config.auto_map)
-        super().save_pretrained(save_directory, *args, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         # Saving notes this class there, and the tower shares its config with the model around it.
         self.config.auto_map = auto_map
         readme = Path(save_directory) / "README.md"
-        if kwargs.get("is_main_process", True) and not readme.exists():
-            readme.write_text(model_card(type(self).__name__, self.config, self.num_parameters()), encoding="utf-8")
+        if is_main_process and not readme.exists():
+            readme.write_text(self._model_card(), encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs):
+        # Pushing puts a generated card over ours; one that somebody wrote, on the hub before, is left alone.
+        readme = Path(working_dir) / "README.md"
+        if readme.exists() and "automatically generated" in readme.read_text(encoding="utf-8"):
+            readme.write_text(self._model_card(), encoding="utf-8")
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def _text_options(self, **kwargs) -> dict[str, Any]:
+        """Options of the tower for rendered text: whether blank patches are skipped is the config's, unless given."""
+        return {"skip_blank_patches": self.config.skip_blank_patches, **kwargs}
+
+    def _model_card(self) -> str:
+        return model_card(type(self).__name__, self.config, self.num_parameters())
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
         # For classes outside transformers the default skips every module without parameters of its own, and attention,
@@ -193,7 +207,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             hidden_parts.append(nn.functional.pad(hidden_states, (0, 0, 0, tokens.shape[1] - length)))
             pooled_parts.append(pooled)
             order.append(rows)
-        back = torch.cat(order).argsort()
+        back = torch.cat(order).argsort().to(pooled.device)
         return kept.put_back(torch.cat(hidden_parts)[back]), torch.cat(pooled_parts)[back]
 
 
@@ -226,12 +240,8 @@ class ClippoModel(ClippoPreTrainedModel):
         self, text_pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
     ) -> BaseModelOutputWithPooling:
         """Embed rendered texts. `pooler_output` (B, E) is the projected vector, not normalised."""
-        features, output = self._embed(
-            text_pixel_values,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            skip_blank_patches=self.config.skip_blank_patches,
-            **kwargs,
-        )
+        options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        features, output = self._embed(text_pixel_values, **options)
         output.pooler_output = features
         return output
 
@@ -262,8 +272,8 @@ class ClippoModel(ClippoPreTrainedModel):
         Raises:
             ValueError: Neither side was given, or a loss was asked for and the texts are no multiple of the images.
         """
-        options = {"interpolate_pos_encoding": interpolate_pos_encoding, **kwargs}
-        text_options = {"skip_blank_patches": self.config.skip_blank_patches, **options}
+        text_options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        options = {name: value for name, value in text_options.items() if name != "skip_blank_patches"}
         if pixel_values is None and text_pixel_values is None:
             raise ValueError(
                 "Nothing to look at: pass pixel_values (images), text_pixel_values (rendered text) or both."
@@ -281,13 +291,11 @@ class ClippoModel(ClippoPreTrainedModel):
 
         with maybe_autocast(image_features.device.type, enabled=False):  # cosines and loss in float32
             image_embeds, text_embeds = normalize(image_features), normalize(text_features)
-            scale = self.logit_scale.float().exp()
+            # With device_map the temperature, a parameter of the root, may lie on another device than the last layer.
+            scale = self.logit_scale.to(image_embeds.device).float().exp()
+            text_embeds = text_embeds.to(image_embeds.device)
             logits_per_image = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
-            loss = None
-            if return_loss:
-                sets = text_embeds.split(len(image_embeds))
-                losses = [contrastive_loss(image_embeds, texts, scale, gather=self.training) for texts in sets]
-                loss = torch.stack(losses).mean()
+            loss = contrastive_loss(image_embeds, text_embeds, scale, gather=self.training) if return_loss else None
 
         return ClippoOutput(
             loss=loss,
@@ -323,7 +331,7 @@ class _ClippoForClassification(ClippoPreTrainedModel):
     def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
         output = self.vision_model(pixels, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(output.pooler_output))  # (B, num_labels)
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        loss = None if labels is None else self.loss_function(labels, logits.float(), self.config)
         return {"loss": loss, "logits": logits, "hidden_states": output.hidden_states, "attentions": output.attentions}
 
 
@@ -371,11 +379,8 @@ class ClippoForSequenceClassification(_ClippoForClassification):
             labels: int64 (B,) classes; float (B, num_labels) for several labels a text; float (B,) for regression.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
         """
-        options = {
-            "interpolate_pos_encoding": interpolate_pos_encoding,
-            "skip_blank_patches": self.config.skip_blank_patches,
-        }
-        return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options, **kwargs))
+        options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))
 
 
 __all__ = [

@@ -75,6 +75,10 @@ class EmojiPairs(Dataset):
         if max_sharing is not None and max_sharing < 1:
             raise ValueError(f"max_sharing is a number of pictures or None, got {max_sharing}.")
         self.texts_per_image, self.anchor = _positive(texts_per_image), anchor
+        if anchor is not None and texts_per_image < 2 and (languages is None or set(languages) != {anchor}):
+            raise ValueError(
+                f"anchor={anchor!r} takes one text of each image; with it, texts_per_image must be 2 or more."
+            )
         folder = Path(folder)
         for file in ("pictures.parquet", "annotations.parquet"):
             if not (folder / file).is_file():
@@ -115,6 +119,8 @@ class EmojiPairs(Dataset):
             if unknown:
                 raise ValueError(f"No texts in {', '.join(unknown)}; there are {', '.join(sorted(self.scripts))}.")
         self.languages = sorted(set(self.scripts if languages is None else languages))
+        if self.anchor is not None and self.anchor not in self.languages:
+            raise ValueError(f"The anchor {self.anchor!r} is not among the languages {', '.join(self.languages)}.")
         chosen = set(self.languages)
         rows = [row for row in self._rows if row[1] in chosen]
         if not rows:

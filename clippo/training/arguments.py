@@ -1,6 +1,5 @@
 """The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
 
-import re
 from dataclasses import dataclass, field, fields
 
 import yaml
@@ -77,10 +76,11 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tup
             raise ValueError(
                 f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names."
             )
-        parser.set_defaults(**{key: _number(value) for key, value in recipe.items()})
+        # argparse converts defaults that are strings, such as 1e-3, which YAML 1.1 does not take for a number.
+        parser.set_defaults(**{name: [value] if _is_lone(name, value) else value for name, value in recipe.items()})
     return parser.parse_args_into_dataclasses(arguments)
 
 
-def _number(value):
-    """YAML 1.1 reads 1e-3 as a string, since it lacks a dot; a number is meant."""
-    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+e[+-]?\d+", value) else value
+def _is_lone(name: str, value) -> bool:
+    """A string where `DataArguments` wants a list of them: `languages: en` means one language."""
+    return isinstance(value, str) and name in ("languages", "caption_columns")

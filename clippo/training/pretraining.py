@@ -19,8 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
-    """A new model and a processor of its canvas size, or both from `init_from`."""
+    """A new model and a processor of its canvas size, or both from `init_from`, which then decides all but the backend.
+
+    Raises:
+        ValueError: `font` is given beside `init_from`, whose model reads by its own font.
+    """
     if args.init_from:
+        if args.font:
+            raise ValueError(f"font={args.font} cannot replace the font of {args.init_from}; leave it out.")
         processor = ClippoProcessor.from_pretrained(args.init_from)
         processor.tokenizer.canvas_format = args.canvas_format
         return ClippoModel.from_pretrained(
@@ -79,6 +85,12 @@ def pretrain(
 
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor)
+    batch = training_args.train_batch_size * training_args.world_size
+    if len(train) < batch:
+        raise ValueError(
+            f"{len(train)} training items do not fill one batch of {training_args.train_batch_size} on "
+            f"{training_args.world_size} processes; lower per_device_train_batch_size."
+        )
     logger.info(
         "%d training items, %d validation pairs, %d parameters", len(train), len(validation), model.num_parameters()
     )
@@ -93,7 +105,9 @@ def pretrain(
         processing_class=processor,
         compute_metrics=retrieval_metrics,
     )
-    checkpoint = get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint is None and Path(training_args.output_dir).is_dir():
+        checkpoint = get_last_checkpoint(training_args.output_dir)
     if checkpoint:
         logger.info("Resuming from %s", checkpoint)
     result = trainer.train(resume_from_checkpoint=checkpoint)

@@ -47,6 +47,13 @@ class ContrastiveTrainer(Trainer):
         """Kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe or temperature."""
         return [name for name, p in model.named_parameters() if name.endswith(".weight") and p.ndim >= 2]
 
+    def evaluate(self, *args, **kwargs):
+        start = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        if self._last_log is not None:
+            self._last_log += time.perf_counter() - start  # throughput is that of training
+        return metrics
+
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
             now = time.perf_counter()

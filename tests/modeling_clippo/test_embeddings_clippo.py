@@ -155,6 +155,8 @@ def test_nothing_to_look_at():
         (dict(image_size=100), "image_size=100 is not a multiple of patch_size=16"),
         (dict(hidden_size=30), "hidden_size=30 is not divisible by num_attention_heads=12"),
         (dict(hidden_size="wide"), "hidden_size"),
+        (dict(num_attention_heads=0), "num_attention_heads=0"),
+        (dict(image_size=[64, 64, 3]), "is no canvas; give one side, or"),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
@@ -192,3 +194,16 @@ def test_a_large_batch_is_read_in_groups_of_similar_length():
     torch.testing.assert_close(grouped.last_hidden_state, whole.last_hidden_state, rtol=0, atol=5e-6)
     for ours, theirs in zip(grouped_gradients, whole_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_blank_patches_are_skipped_on_request_too_and_in_text_only():
+    model = tiny()
+    text, image = rendered("uint8", ["hi"]), torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+    with torch.no_grad():
+        whole, skipped = (
+            model.get_text_features(text, skip_blank_patches=skip).last_hidden_state for skip in (False, True)
+        )
+        both = model(image, text, skip_blank_patches=True)
+    assert whole.abs().sum(-1).all() and not skipped.abs().sum(-1).all()
+    assert both.vision_model_output.last_hidden_state.abs().sum(-1).all()
+    torch.testing.assert_close(both.text_model_output.last_hidden_state, skipped)

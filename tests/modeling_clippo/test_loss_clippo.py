@@ -39,7 +39,7 @@ def test_several_texts_an_image_are_the_mean_over_their_sets():
     alone = [model(images, part, return_loss=True).loss for part in texts.split(3)]
     torch.testing.assert_close(both.loss, torch.stack(alone).mean())
     assert both.logits_per_image.shape == (3, 6)
-    with pytest.raises(ValueError, match="3 images and 2 texts left over"):
+    with pytest.raises(ValueError, match="3 images and 5 texts"):
         model(images, texts[:5], return_loss=True)
 
 

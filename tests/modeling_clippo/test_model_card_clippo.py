@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from transformers import PreTrainedModel
 
 from clippo import ClippoConfig, ClippoForSequenceClassification, ClippoModel, ClippoVisionModel
 
@@ -30,3 +31,19 @@ def test_a_card_that_exists_is_left_alone(tmp_path):
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
     ClippoModel(ClippoConfig(**SHAPE)).save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("written", ["This model card has been automatically generated.", "mine, on the hub before"])
+def test_pushing_keeps_our_card_unless_there_is_a_written_one(tmp_path, monkeypatch, written):
+    """What transformers does when pushing: save, put its own or the hub's card over README.md, upload."""
+    uploaded = {}
+
+    def upload(self, working_dir, *args, **kwargs):
+        uploaded["card"] = (tmp_path / "README.md").read_text(encoding="utf-8")
+
+    monkeypatch.setattr(PreTrainedModel, "_upload_modified_files", upload)
+    model = ClippoModel(ClippoConfig(**SHAPE))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text(written, encoding="utf-8")
+    model._upload_modified_files(tmp_path, "somebody/clippo", {})
+    assert ("pipeline_tag" in uploaded["card"]) == ("automatically" in written)

@@ -214,6 +214,15 @@ def test_several_texts_an_image_come_in_different_languages(emoji_folder, rows):
         assert len(set(item["language"])) == min(2, len(offered))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(dict(anchor="en"), "texts_per_image must be 2 or more"), (dict(anchor="eng", texts_per_image=2), "anchor 'eng'")],
+)
+def test_an_anchor_that_would_not_hold(emoji_folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        EmojiPairs(emoji_folder, **options)
+
+
 def test_a_caption_comes_again_only_after_all_others(captioned):
     torch.manual_seed(0)
     pairs = ImageTextPairs(captioned, texts_per_image=3)

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments
-from clippo.training.pretraining import build_data, pretrain
+from clippo.training.pretraining import build_data, build_model, pretrain
 from clippo.training.trainer import ContrastiveTrainer
 
 MODEL = ModelArguments(
@@ -108,8 +108,17 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(whole_run, emoji_folder, 
         patch.setattr(ContrastiveTrainer, "training_step", killed_at_step_4)
         with pytest.raises(Killed):
             train(emoji_folder, tmp_path)
-    resumed = train(emoji_folder, tmp_path)
-    assert resumed.state.global_step == 6
+    trained = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            ContrastiveTrainer,
+            "training_step",
+            lambda self, *args, **kwargs: (
+                trained.append(self.state.global_step) or training_step(self, *args, **kwargs)
+            ),
+        )
+        resumed = train(emoji_folder, tmp_path)
+    assert trained == [3, 4, 5]
     assert losses(resumed)[:3] == losses(whole_run[0])[:3]  # the log before the checkpoint is kept, not trained again
     assert len(losses(resumed)) == 6
 
@@ -147,6 +156,16 @@ def test_only_kernels_decay():
             "vision_model.embeddings.position_embedding",
         }
     )
+
+
+def test_a_batch_that_the_data_cannot_fill(emoji_folder, tmp_path):
+    with pytest.raises(ValueError, match="do not fill one batch of 999 on 1 processes"):
+        train(emoji_folder, tmp_path, per_device_train_batch_size=999)
+
+
+def test_the_font_belongs_to_the_model_that_is_gone_on_from(tmp_path):
+    with pytest.raises(ValueError, match="cannot replace the font of runs/before"):
+        build_model(ModelArguments(init_from="runs/before", font="other.ttf"))
 
 
 def test_an_unknown_data_set(tmp_path):
