@@ -16,6 +16,7 @@ class Arguments:
     model: str = field(default="checkpoints/clippo-emoji", metadata={"help": "Folder or hub name of the model."})
     data_dir: str = field(default="data/emoji", metadata={"help": "What scripts/build_emoji_dataset.py made."})
     languages: list[str] | None = field(default=None, metadata={"help": "Query languages; default all."})
+    trained: list[str] | None = field(default=None, metadata={"help": "Languages it was trained on; default all."})
     output: str | None = field(default=None, metadata={"help": "Write <output>.json and <output>.md too."})
 
 
@@ -23,7 +24,7 @@ if __name__ == "__main__":
     (args,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
     model = AutoModel.from_pretrained(args.model, dtype="float32")
     processor = AutoProcessor.from_pretrained(args.model)
-    report = evaluate_emoji(model, processor, args.data_dir, args.languages, progress=True)
+    report = evaluate_emoji(model, processor, args.data_dir, args.languages, args.trained, progress=True)
     table = as_markdown(report, pictures=len(EmojiPairs(args.data_dir).picture_ids))
     print(table)
     if args.output:

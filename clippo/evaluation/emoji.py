@@ -12,11 +12,16 @@ from clippo.evaluation.retrieval import ranks, recall_at_k
 
 # Whole (picture, language) rows are held out of training, keywords included. In some of them the very name is still a
 # training text of the same picture in a related language; only the others ask for more than recognition.
-SPLITS = ("seen", "held out", "held out, name never seen")
+SPLITS = ("seen", "held out", "held out, name never seen", "language not trained")
 
 
 def evaluate_emoji(
-    model, processor, folder: str | Path, languages: list[str] | None = None, progress: bool = False
+    model,
+    processor,
+    folder: str | Path,
+    languages: list[str] | None = None,
+    trained: list[str] | None = None,
+    progress: bool = False,
 ) -> list[dict]:
     """Rank all pictures for every name.
 
@@ -25,6 +30,7 @@ def evaluate_emoji(
         processor: Its `ClippoProcessor`.
         folder: What `scripts/build_emoji_dataset.py` made.
         languages: Restrict the queries to these; the pictures stay all.
+        trained: The languages that the model was trained on, all by default. Others are a split of their own.
         progress: Show progress bars.
 
     Returns:
@@ -45,11 +51,7 @@ def evaluate_emoji(
 
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        held_out = row["split"] == "held_out"
-        splits = ["held out" if held_out else "seen"]
-        if held_out and not row["name_in_train"]:
-            splits.append("held out, name never seen")
-        for split in splits:
+        for split in _splits(row, trained):
             groups[split, "all"].append(i)
             groups[split, row["script"]].append(i)
     report = [
@@ -65,6 +67,15 @@ def evaluate_emoji(
     return sorted(report, key=lambda row: (SPLITS.index(row["split"]), row["script"] != "all", -row["queries"]))
 
 
+def _splits(row: dict, trained: list[str] | None) -> list[str]:
+    """The splits that a (picture, language) row counts in."""
+    if trained is not None and row["language"] not in trained:
+        return ["language not trained"]
+    if row["split"] != "held_out":
+        return ["seen"]
+    return ["held out"] if row["name_in_train"] else ["held out", "held out, name never seen"]
+
+
 def as_markdown(report: list[dict], pictures: int) -> str:
     """The report as one Markdown table, recalls in percent, one line a script, chance in the last line."""
     cells: dict[str, dict[str, dict]] = defaultdict(dict)
@@ -74,10 +85,12 @@ def as_markdown(report: list[dict], pictures: int) -> str:
     header = "".join(f" {split}: queries | R@1 | R@5 |" for split in splits)
     lines = [f"| script | languages |{header}", "|---|---|" + "---|---|---|" * len(splits)]
     for script, by_split in cells.items():
-        line = f"| {script} | {max(row['languages'] for row in by_split.values())} |"
+        untrained = by_split[SPLITS[-1]]["languages"] if SPLITS[-1] in by_split else 0
+        trained = max((row["languages"] for split, row in by_split.items() if split != SPLITS[-1]), default=0)
+        line = f"| {script} | {trained + untrained} |"
         for split in splits:
             row = by_split.get(split)
-            line += f" {row['queries']} | {row['R@1']:.1%} | {row['R@5']:.1%} |" if row else " 0 | | |"
+            line += f" {row['queries']} | {row['R@1']:.1%} | {row['R@5']:.1%} |" if row else " | | |"
         lines.append(line)
     lines.append("| chance | |" + f" | {1 / pictures:.2%} | {5 / pictures:.2%} |" * len(splits))
     return "\n".join(lines) + "\n"

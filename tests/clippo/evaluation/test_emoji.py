@@ -53,6 +53,9 @@ def test_groups_add_up(monkeypatch, emoji_folder, pictures):
         whole = next(row for row in group if row["script"] == "all")
         assert whole["queries"] == sum(row["split"] == wanted for row in rows)
         assert whole["queries"] == sum(row["queries"] for row in group if row["script"] != "all")
+    german = evaluate_emoji(SimpleNamespace(), None, emoji_folder, languages=["de"], trained=["en"])
+    assert {row["split"] for row in german} == {"language not trained"}
+    assert german[0]["queries"] == sum(row["language"] == "de" for row in rows)
     table = as_markdown(report, pictures=count)
     assert table.count("\n") == 2 + len({row["script"] for row in report}) + 1
     assert f"{1 / count:.2%}" in table

@@ -1,0 +1,146 @@
+"""ClippoConfig: the shape of one CLIPPO model."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+# The size letters of big_vision's `vit.decode_variant`: width, depth, MLP width, heads.
+SIZES = {
+    "Ti": (192, 12, 768, 3),
+    "S": (384, 12, 1536, 6),
+    "B": (768, 12, 3072, 12),
+    "L": (1024, 24, 4096, 16),
+    "H": (1280, 32, 5120, 16),
+}
+
+# Which class a folder with remote code opens for each Auto class. transformers itself would remember only the one class
+# that was saved; a CLIPPO checkpoint serves all of them, so every config carries the whole map.
+AUTO_MAP = {
+    "AutoConfig": "configuration_clippo.ClippoConfig",
+    "AutoModel": "modeling_clippo.ClippoModel",
+    "AutoModelForZeroShotImageClassification": "modeling_clippo.ClippoModel",
+    "AutoModelForImageClassification": "modeling_clippo.ClippoForImageClassification",
+    "AutoModelForSequenceClassification": "modeling_clippo.ClippoForSequenceClassification",
+}
+
+
+@strict
+class ClippoConfig(PreTrainedConfig):
+    """Configuration of a CLIPPO model; the defaults are the released B/16 (93,474,817 parameters).
+
+    There is one tower, so there is one flat config: no vision or text sub-config.
+
+    Args:
+        hidden_size: Width of the tokens.
+        intermediate_size: Width of the MLP inside a block and inside the pooling head.
+        num_hidden_layers: Number of pre-LN transformer blocks.
+        num_attention_heads: Attention heads, of the blocks and of the pooling head alike.
+        image_size: Side in pixels of the square canvas, or `[height, width]`. Photographs and rendered text share it.
+        patch_size: Side in pixels of a square patch; divides both sides of the canvas.
+        num_channels: Channels of the patch projection. One-channel canvases are repeated to this many.
+        projection_dim: Width of the embedding that images and texts are compared in.
+        hidden_act: Activation of the MLPs. The official model uses Flax's default, GELU in its tanh approximation.
+        layer_norm_eps: Epsilon of every LayerNorm (Flax's default, not PyTorch's).
+        attention_dropout: Dropout on attention weights while training; 0 officially.
+        classifier_dropout: Dropout before the linear layer of the classification heads.
+        logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
+        skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
+            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
+        initializer_range: Standard deviation of new classification heads.
+        pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
+
+    Source: big_vision `models/vit.py`, `models/proj/clippo/one_tower.py`, `configs/proj/clippo/train_clippo.py`.
+    """
+
+    model_type = "clippo"
+    # What `Trainer.evaluate` must not gather over the whole set; text_embeds and image_embeds are left for the metrics.
+    keys_to_ignore_at_inference = [
+        "logits_per_image",
+        "logits_per_text",
+        "last_hidden_state",
+        "pooler_output",
+        "vision_model_output",
+        "text_model_output",
+        "hidden_states",
+        "attentions",
+    ]
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    projection_dim: int = 768
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float | int = 1e-6
+    attention_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    logit_scale_init_value: float | int = math.log(10.0)
+    skip_blank_patches: bool = False
+    initializer_range: float | int = 0.02
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs):
+        self.auto_map = {**AUTO_MAP, **(kwargs.pop("auto_map", None) or {})}
+        super().__post_init__(**kwargs)
+
+    def validate_canvas(self):
+        """A canvas has whole patches only: the official VALID convolution would drop the rest without a word."""
+        sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
+        if not isinstance(self.image_size, int) and len(sides) != 2:
+            raise ValueError(f"image_size={self.image_size} is no canvas; give one side, or [height, width].")
+        for side in sides:
+            if self.patch_size < 1 or side < 1 or side % self.patch_size:
+                raise ValueError(
+                    f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}; "
+                    "choose a canvas of whole patches."
+                )
+
+    def validate_heads(self):
+        """Every attention head gets the same number of channels."""
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
+            )
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Height and width of the canvas in pixels."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches on the canvas."""
+        height, width = self.canvas_size
+        return height // self.patch_size, width // self.patch_size
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides) -> "ClippoConfig":
+        """Config of a size known by its big_vision name, such as "B/16" or "Ti/32".
+
+        Args:
+            name: Size letter (Ti, S, B, L, H), a slash, the patch size in pixels.
+            overrides: Any config field; wins over the preset.
+
+        Raises:
+            ValueError: The name is not of that form.
+        """
+        letter, _, patch = name.partition("/")
+        if letter not in SIZES or not (patch.isascii() and patch.isdigit()):
+            raise ValueError(f"Unknown preset {name!r}; write a size of {', '.join(SIZES)}, then '/patch', as 'B/16'.")
+        width, depth, mlp, heads = SIZES[letter]
+        shape = {
+            "hidden_size": width,
+            "num_hidden_layers": depth,
+            "intermediate_size": mlp,
+            "num_attention_heads": heads,
+            "patch_size": int(patch),
+        }
+        return cls(**{**shape, **overrides})
+
+
+__all__ = ["ClippoConfig"]

@@ -1,0 +1,167 @@
+"""From pixels to tokens: what the tower accepts as a picture, and which patches it need not read.
+
+Axes used below: B batch, C channels, H W canvas in pixels, h w canvas in patches, N = h*w patches, M <= N patches kept,
+P patch side, D token width.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# The canvas of rendered text, as fixed by big_vision's renderer: ink 0 on background 127, as x / 255 * 2 - 1, rounded
+# to float32 at every step as there (127 / 255 * 2 - 1 in float64 ends in ...8627).
+BACKGROUND = -0.003921568393707275
+INK = -1.0
+ROW_HEIGHT = 16  # pixels of a text row, the bits of one packed column
+
+
+def unpack_canvas(packed: torch.Tensor) -> torch.Tensor:
+    """Paint a packed text canvas: 1 bit a pixel in, pixels out.
+
+    Args:
+        packed: int64 (B, H/16, W/4). Four neighbouring columns of a text row share an integer, the leftmost in the
+            lowest 16 bits; bit r of a column is its pixel r from the top.
+
+    Returns:
+        float32 (B, 1, H, W) in [-1, 1], ink -1 on the background of rendered text.
+    """
+    columns = packed.contiguous().view(torch.int16)  # (B, H/16, W)
+    bit = torch.arange(ROW_HEIGHT, dtype=torch.int16, device=packed.device)
+    ink = (columns.unsqueeze(2) >> bit[:, None]) & 1  # (B, H/16, 16, W)
+    ink = ink.flatten(1, 2).unsqueeze(1)  # (B, 1, H, W)
+    pixels = torch.full_like(ink, BACKGROUND, dtype=torch.float32)
+    return pixels.masked_fill_(ink.bool(), INK)
+
+
+def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
+    """Bring any accepted picture tensor to (B, C, H, W) in [-1, 1].
+
+    Args:
+        values: float (B, C or 1, H, W), taken as already in [-1, 1]; uint8 (B, C or 1, H, W), scaled here as by the
+            official `value_range(-1, 1)`, or the same levels as int64, which uint8 becomes on its way through a data
+            set; int64 (B, H/16, W/4), a packed text canvas.
+        num_channels: C. One channel is repeated, as the official renderer does.
+
+    Raises:
+        ValueError: Another dtype, rank or channel count, named.
+    """
+    if values.dtype == torch.int64 and values.ndim == 3:
+        pixels = unpack_canvas(values)
+    elif values.ndim == 4 and values.dtype in (torch.uint8, torch.int64):
+        pixels = values.float() / 255 * 2 - 1
+    elif values.ndim == 4 and values.is_floating_point():
+        pixels = values
+    else:
+        raise ValueError(
+            f"Cannot read a {values.dtype} tensor of shape {tuple(values.shape)} as pictures; pass float (B, C, H, W) "
+            "in [-1, 1], uint8 (B, C, H, W), or the processor's packed text, int64 (B, H/16, W/4)."
+        )
+    if pixels.shape[1] not in (1, num_channels):
+        raise ValueError(f"Pictures have {pixels.shape[1]} channels; the model reads 1 or {num_channels}.")
+    return pixels.expand(-1, num_channels, -1, -1)
+
+
+class KeptPatches(NamedTuple):
+    """Which patches of each canvas stay. Kept ones come first, in reading order; the rest pads to the longest."""
+
+    index: torch.Tensor  # (B, M) place on the canvas
+    mask: torch.Tensor  # (B, M) True where the patch is kept, False where it only pads
+    total: int  # N
+
+    def pick(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, N, X) -> (B, M, X)"""
+        return tokens.gather(1, self.index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+    def by_length(self) -> list[tuple[torch.Tensor, int]]:
+        """Rows of the batch, few patches first, in groups with the group's longest length: little left to pad.
+
+        The number of groups depends on the batch size only, so that data-parallel processes run the sharded layers
+        equally often.
+        """
+        groups = max(1, min(8, len(self.mask) // 32))
+        count, order = self.mask.sum(1).sort(stable=True)
+        longest = torch.stack([part[-1] for part in count.tensor_split(groups)]).tolist()
+        return list(zip(order.tensor_split(groups), longest, strict=True))
+
+    def put_back(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, M, X) -> (B, N, X), zeros where a patch was left out."""
+        index, mask = self.index.to(tokens.device), self.mask.to(tokens.device)
+        canvas = tokens.new_zeros(tokens.shape[0], self.total, tokens.shape[-1])
+        kept = tokens.masked_fill(~mask.unsqueeze(-1), 0)
+        return canvas.scatter(1, index.unsqueeze(-1).expand_as(kept), kept)
+
+
+def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
+    """Patches that differ from the text background anywhere. An empty canvas keeps its first patch.
+
+    Args:
+        pixels: (B, C, H, W) in [-1, 1].
+        patch_size: P.
+    """
+    contrast = (pixels - BACKGROUND).abs().amax(1, keepdim=True)  # (B, 1, H, W)
+    half_a_grey_level = 1 / 255
+    inked = F.max_pool2d(contrast, patch_size).flatten(1) > half_a_grey_level  # (B, N)
+    first_of_empty = F.pad(~inked.any(1, keepdim=True), (0, inked.shape[1] - 1))
+    inked = inked | first_of_empty
+    count = inked.sum(1, keepdim=True)  # (B, 1)
+    longest = int(count.max())
+    index = inked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    mask = torch.arange(longest, device=pixels.device) < count
+    return KeptPatches(index, mask, inked.shape[1])
+
+
+class ClippoEmbeddings(nn.Module):
+    """Patch projection plus learned positions. There is no class token: the pooling head has its own query."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        rows, columns = config.patch_grid
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.position_embedding = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
+
+    def positions_for(self, rows: int, columns: int) -> torch.Tensor:
+        """Position embeddings (1, rows*columns, D), resampled if the canvas is not the trained one.
+
+        The official loader resamples with scipy's `zoom(order=1)`, which is bilinear with aligned corners
+        (big_vision `models/vit.py`, `resample_posemb`).
+        """
+        if (rows, columns) == self.config.patch_grid:
+            return self.position_embedding
+        grid = self.position_embedding.unflatten(1, self.config.patch_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
+        grid = F.interpolate(grid.float(), size=(rows, columns), mode="bilinear", align_corners=True)
+        return grid.flatten(2).transpose(1, 2).to(self.position_embedding.dtype)
+
+    def forward(
+        self, values: torch.Tensor, interpolate_pos_encoding: bool = False, skip_blank_patches: bool = False
+    ) -> tuple[torch.Tensor, KeptPatches | None]:
+        """Tokens (B, N, D), or (B, M, D) with the record of what was kept when blank patches are skipped.
+
+        Raises:
+            ValueError: The picture is not of the size the model was built for and `interpolate_pos_encoding` is off, or
+                it does not consist of whole patches.
+        """
+        pixels = as_pixels(values, self.config.num_channels)
+        (height, width), size = pixels.shape[-2:], self.config.patch_size
+        if height % size or width % size:
+            raise ValueError(f"A picture of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
+        if (height, width) != self.config.canvas_size and not interpolate_pos_encoding:
+            raise ValueError(
+                f"A picture of {height}x{width} pixels was given to a model of {self.config.canvas_size} (height, "
+                "width); resize it with the processor, or pass interpolate_pos_encoding=True."
+            )
+        positions = self.positions_for(height // size, width // size)  # (1, N, D)
+        pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
+        if not skip_blank_patches:
+            return self.patch_embedding(pixels).flatten(2).transpose(1, 2) + positions, None
+
+        kept = find_inked_patches(pixels, size)
+        patches = F.pixel_unshuffle(pixels, size)  # (B, C*P*P, h, w)
+        patches = kept.pick(patches.flatten(2).transpose(1, 2))  # (B, M, C*P*P)
+        patches = patches.flatten(0, 1).unflatten(1, (-1, size, size))  # (B*M, C, P, P)
+        tokens = self.patch_embedding(patches).unflatten(0, kept.index.shape).flatten(2)  # (B, M, D)
+        return tokens + kept.pick(positions.expand(len(tokens), -1, -1)), kept

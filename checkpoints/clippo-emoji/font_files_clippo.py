@@ -1,0 +1,232 @@
+"""Reading one font file: `.hex` directly, PCF, BDF, OTF, TTF (also gzipped) through FreeType.
+
+Every reader answers one question: which columns does the glyph of a code point ink? A text row is 16 pixels high with
+the baseline under row 13, as in GNU Unifont, so that glyphs of different fonts sit on one line.
+"""
+
+import ctypes
+import gzip
+import hashlib
+import io
+import os
+import threading
+import zlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import freetype
+import numpy as np
+
+ROW_HEIGHT = 16
+BASELINE = 14  # rows above the baseline: Unifont's ascent
+MAX_GLYPH_WIDTH = 32  # columns; wider glyphs of arbitrary fonts are cut here (no Unifont glyph is wider than 16)
+
+# Value of a hexadecimal digit by its ASCII code; 255 for everything else
+_NIBBLE = np.full(256, 255, np.uint8)
+for _i, _digit in enumerate(b"0123456789ABCDEF"):
+    _NIBBLE[_digit] = _NIBBLE[ord(chr(_digit).lower())] = _i
+
+# FreeType faces are shared by everything in the process and must not be used by two threads at once. In a list, so that
+# a forked child, whose parent's thread may hold it, can get a new one.
+_LOCKS = [threading.RLock()]
+
+
+def font_lock() -> threading.RLock:
+    """The lock to hold while glyphs are read or tables of them filled."""
+    return _LOCKS[0]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _LOCKS.__setitem__(0, threading.RLock()))
+
+
+class Glyph(NamedTuple):
+    """One glyph in a cell of 16 (or, if wider, up to 32) columns.
+
+    Args:
+        columns: mono: uint16 (cell,), bit r (least significant first) is ink at pixel row r.
+            Antialiased: uint8 (cell, 16), coverage 0..255.
+        advance: the font's own step to the next glyph, in pixels; 0 for combining marks.
+    """
+
+    columns: np.ndarray
+    advance: int
+
+
+@dataclass(frozen=True, eq=False)
+class FontFile:
+    """The bytes of one font file. Two are equal when their bytes are, whatever their names."""
+
+    name: str
+    data: bytes = field(repr=False)
+    sha256: str
+
+    @classmethod
+    def from_bytes(cls, name: str, data: bytes) -> "FontFile":
+        return cls(name, data, hashlib.sha256(data).hexdigest())
+
+    def __eq__(self, other):
+        return isinstance(other, FontFile) and self.sha256 == other.sha256
+
+    def __hash__(self):
+        return hash(self.sha256)
+
+
+class HexFont:
+    """A Unifont `.hex` file: lines `CODE:ROWS`, rows top to bottom, most significant bit left, 16 rows.
+
+    Opening only indexes the lines with NumPy (milliseconds for 57,000 glyphs); a glyph is decoded when asked for.
+
+    Raises:
+        ValueError: if a line is not of that form.
+    """
+
+    def __init__(self, file: FontFile, data: bytes):
+        self._data, self._name = data, file.name
+        text = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(text == ord("\n"))
+        if len(text) and text[-1] != ord("\n"):
+            ends = np.append(ends, len(text))
+        starts = np.append(0, ends + 1)[: len(ends)]
+        ends = ends - (text[np.maximum(ends - 1, 0)] == ord("\r"))
+        used = (ends > starts) & (text[np.minimum(starts, len(text) - 1)] != ord("#"))
+        line_numbers, starts, ends = np.flatnonzero(used) + 1, starts[used], ends[used]
+        # The first colon of each line; past the last one, the end of the file
+        colons = np.append(np.flatnonzero(text == ord(":")), len(text))
+        colons = colons[np.searchsorted(colons, starts)]
+        code_digits, row_digits = colons - starts, ends - colons - 1
+        good = (code_digits >= 4) & (code_digits <= 6) & np.isin(row_digits, (32, 64, 96, 128))
+        codes = np.zeros(len(starts), np.int64)
+        for i in range(6):  # digit by digit, all lines at once
+            has = good & (code_digits > i)
+            digits = _NIBBLE[text[starts[has] + i]]
+            codes[has] = codes[has] * 16 + digits
+            good[has] &= digits < 16
+        if not good.all() or not len(good):
+            where = f"line {line_numbers[np.argmin(good)]}" if len(good) else "an empty file"
+            raise ValueError(
+                f"{file.name} is not a Unifont .hex font: {where} is not `CODE:ROWS` with 4-6 and 32, 64, 96 or 128 "
+                "hexadecimal digits; check that the download is complete"
+            )
+        order = np.argsort(codes, kind="stable")
+        self._codes, self._begin, self._end = codes[order], colons[order] + 1, ends[order]
+
+    def glyph(self, code_point: int, antialias: bool = False) -> Glyph | None:
+        i = int(np.searchsorted(self._codes, code_point))
+        if i == len(self._codes) or self._codes[i] != code_point:
+            return None
+        try:
+            rows = bytes.fromhex(self._data[self._begin[i] : self._end[i]].decode("ascii"))
+        except ValueError:
+            raise ValueError(
+                f"{self._name}: the glyph of U+{code_point:04X} is not hexadecimal; check that the download is complete"
+            ) from None
+        bits = np.unpackbits(np.frombuffer(rows, np.uint8).reshape(ROW_HEIGHT, -1), axis=1)  # (16, width)
+        return _cell(bits * np.uint8(255) if antialias else bits, 0, 0, bits.shape[1], antialias)
+
+
+class FreeTypeFont:
+    """Any font that FreeType opens.
+
+    Bitmap fonts: the tallest strike of at most 16 rows. Scalable fonts: the largest size, up to 16 pixels per em, whose
+    ascent and descent together fit 16 rows; a glyph taller than its font's line is moved into the row, then cut.
+
+    Raises:
+        ValueError: if FreeType cannot read the file, or it has only bitmaps taller than a text row.
+    """
+
+    def __init__(self, file: FontFile, data: bytes):
+        try:
+            # freetype-py keeps the bytes alive with the face
+            self._face = face = freetype.Face(io.BytesIO(data))
+        except freetype.FT_Exception as error:
+            raise ValueError(
+                f"{file.name} is not a font that FreeType can read ({error}); pass an undamaged PCF, BDF, OTF, TTF "
+                "or Unifont .hex file"
+            ) from None
+        if face.is_scalable:
+            size = 16
+            while size > 4 and sum(self._line(size)) > ROW_HEIGHT:
+                size -= 1
+            face.set_pixel_sizes(0, size)
+            ascent, descent = self._line(size)
+        else:
+            heights = [size.height for size in face.available_sizes]
+            fitting = [(height, -i) for i, height in enumerate(heights) if height <= ROW_HEIGHT]
+            if not fitting:
+                raise ValueError(
+                    f"{file.name} has only bitmaps of {', '.join(map(str, heights))} pixels, but a text row is "
+                    f"{ROW_HEIGHT}: use a scalable font or one with a strike of at most 16 pixels"
+                )
+            face.select_size(-max(fitting)[1])
+            ascent, descent = face.size.ascender // 64, -(face.size.descender // 64)
+        self._baseline = BASELINE if ascent <= BASELINE and descent <= ROW_HEIGHT - BASELINE else ROW_HEIGHT - descent
+        if face.charmap is None:
+            raise ValueError(f"{file.name} has no Unicode character map, so no character is found in it; use another")
+
+    def _line(self, size: int) -> tuple[int, int]:
+        face = self._face
+        return round(face.ascender * size / face.units_per_EM), round(-face.descender * size / face.units_per_EM)
+
+    def glyph(self, code_point: int, antialias: bool = False) -> Glyph | None:
+        index = self._face.get_char_index(code_point)
+        return self.glyph_by_index(index, antialias) if index else None
+
+    def glyph_by_index(self, index: int, antialias: bool = False) -> Glyph:
+        target = freetype.FT_LOAD_TARGET_NORMAL if antialias else freetype.FT_LOAD_TARGET_MONO
+        self._face.load_glyph(index, freetype.FT_LOAD_RENDER | target)
+        slot = self._face.glyph
+        bitmap = slot.bitmap._FT_Bitmap  # freetype-py's own `buffer` copies byte by byte in Python: 60 times slower
+        height, width, pitch = bitmap.rows, bitmap.width, abs(bitmap.pitch)
+        advance = max(round(slot.advance.x / 64), 0)
+        if not height or not width:
+            return _cell(np.zeros((ROW_HEIGHT, 0), np.uint8), 0, 0, advance, antialias)
+        rows = np.frombuffer(ctypes.string_at(bitmap.buffer, height * pitch), np.uint8).reshape(height, pitch)
+        if bitmap.pixel_mode == freetype.FT_PIXEL_MODE_MONO:
+            rows = np.unpackbits(rows, axis=1)[:, :width]
+            if antialias:
+                rows = rows * np.uint8(255)
+        elif not antialias:
+            rows = rows >= 128  # a font that only has grey bitmaps
+        left = slot.bitmap_left
+        if left < 0:
+            # Unifont's OTF stores a combining mark shifted left by its cell (8 or 16 columns) with no advance; the cell
+            # is not in the file, so it is told from the ink: a wide mark that starts at -8 fills an 8-column cell.
+            cell = 8 if left > -8 or (left == -8 and width > 5) else 16
+            left = max(left + cell, 0) if advance == 0 else 0
+        return _cell(rows[:, :width], self._baseline - slot.bitmap_top, left, advance, antialias)
+
+
+def _cell(rows: np.ndarray, top: int, left: int, advance: int, antialias: bool) -> Glyph:
+    """Places a bitmap (h, w) into its cell of 16 rows and turns it into columns."""
+    height, width = rows.shape
+    if left + width > ROW_HEIGHT and width <= ROW_HEIGHT:
+        left = min(left, ROW_HEIGHT - width)
+    wide = max(left + width, advance) > ROW_HEIGHT
+    cell = np.zeros((ROW_HEIGHT, MAX_GLYPH_WIDTH if wide else ROW_HEIGHT), np.uint8)
+    top = min(max(top, 0), max(ROW_HEIGHT - height, 0))  # moved into the row where it can be
+    visible = rows[: ROW_HEIGHT - top, : cell.shape[1] - left]
+    cell[top : top + visible.shape[0], left : left + visible.shape[1]] = visible
+    columns = np.ascontiguousarray(cell.T)  # (cell, 16)
+    if antialias:
+        return Glyph(columns, advance)
+    packed = np.packbits(columns, axis=1, bitorder="little")  # (cell, 2)
+    return Glyph(packed.view("<u2")[:, 0].astype(np.uint16), advance)
+
+
+@lru_cache(maxsize=32)
+def open_font(file: FontFile) -> HexFont | FreeTypeFont:
+    """The reader of a font file; kept in the process, never in an object that is pickled.
+
+    Raises:
+        ValueError: if the file is damaged or of no known format; one sentence says what to do.
+    """
+    data = file.data
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{file.name} is a damaged gzip file ({error}); fetch it again") from None
+    name = file.name.lower()
+    return HexFont(file, data) if name.endswith((".hex", ".hex.gz")) else FreeTypeFont(file, data)

@@ -1,0 +1,196 @@
+"""The ordered chain of font files: the renderer's vocabulary, saved beside a checkpoint as one `font.zip`."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+from .font_files_clippo import FontFile, Glyph, font_lock, open_font
+
+FONT_ZIP = "font.zip"
+PACKAGED = ("unifont.pcf.gz", "unifont_upper.otf")  # GNU Unifont 15.0.01 as shipped by Debian 12
+KNOWN = {
+    "unifont": PACKAGED,
+    "unifont-15.0.01": PACKAGED,
+    "unifont-9.0.06": ("unifont-9.0.06.hex", "unifont_upper-9.0.06.hex"),  # the official CLIPPO font; never packaged
+}
+FONT_SUFFIXES = (".pcf", ".pcf.gz", ".bdf", ".bdf.gz", ".otf", ".ttf", ".ttc", ".hex", ".hex.gz")
+_NO_SOURCE = "a font source is a path, a name, a list of these or None, not {}: {!r}"
+_PACKAGE_FOLDER = Path(__file__).resolve().parent / "fonts"
+
+
+def _font_folders() -> list[Path]:
+    """Where a font is looked up by name: ours, the user's, the system's."""
+    own = [Path(p) for p in os.environ.get("CLIPPO_FONTS", "").split(os.pathsep) if p]
+    user = [Path.home() / ".local/share/fonts", Path.home() / ".fonts"]
+    system = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/usr/share/unifont")]
+    return [_PACKAGE_FOLDER, *own, *user, *system]
+
+
+def _find_by_name(name: str) -> Path | None:
+    """The first file below the font folders whose name, with or without its ending, is `name`."""
+    wanted = name.lower()
+    for folder in _font_folders():
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.rglob("*")):
+            file_name = path.name.lower()
+            if file_name.endswith(FONT_SUFFIXES) and wanted in (file_name, file_name.split(".")[0]):
+                return path
+    return None
+
+
+class FontChain:
+    """An ordered list of font files; the first that has a code point draws it.
+
+    The object holds the files' bytes and nothing that changes, so that it pickles, hashes and compares by content in
+    every process; opened FreeType faces live in a cache of the module.
+
+    Args:
+        files: the fonts, first choice first.
+        notices: licence texts that travel with the fonts, as (file name, bytes).
+    """
+
+    def __init__(self, files: list[FontFile], notices: tuple[tuple[str, bytes], ...] = ()):
+        if not files:
+            raise ValueError("a font chain needs at least one font file; pass None for the packaged Unifont")
+        self.files = tuple(files)
+        self.notices = tuple(notices)
+        for file in self.files:
+            open_font(file)  # a damaged font is reported here and not in the middle of a data set
+
+    @classmethod
+    def from_source(cls, source: "str | os.PathLike | list | FontChain | None" = None) -> "FontChain":
+        """Loads fonts.
+
+        Args:
+            source: None for the packaged Unifont 15.0.01; a path of a font file or of a saved `font.zip`; the name of a
+                font ("unifont-9.0.06", "DejaVuSans"), looked up in the packaged folder, the folders of the environment
+                variable CLIPPO_FONTS and the system's font folders; or a list of these, tried in that order.
+
+        Raises:
+            FileNotFoundError: no such file or name.
+            ValueError: a damaged font or zip.
+            TypeError: anything else given.
+        """
+        if isinstance(source, FontChain):
+            return source
+        if source is None:
+            return cls([cls._read(_PACKAGE_FOLDER / name) for name in PACKAGED], _packaged_notices())
+        if isinstance(source, (str, os.PathLike)):
+            source = [source]
+        if not isinstance(source, (list, tuple)):
+            raise TypeError(_NO_SOURCE.format(type(source).__name__, source))
+        files, notices = [], {}
+        for item in source:
+            part = cls._load_one(item)
+            files += [file for file in part[0] if file not in files]
+            notices.update(part[1])
+        return cls(files, tuple(notices.items()))
+
+    @classmethod
+    def _load_one(cls, item) -> tuple[list[FontFile], tuple]:
+        if isinstance(item, FontChain):
+            return list(item.files), item.notices
+        if not isinstance(item, (str, os.PathLike)):
+            raise TypeError(_NO_SOURCE.format(type(item).__name__, item))
+        path = Path(item)
+        if path.is_file():
+            return cls._read_zip(path) if zipfile.is_zipfile(path) or path.suffix == ".zip" else ([cls._read(path)], ())
+        name = str(item)
+        if KNOWN.get(name) == PACKAGED:
+            return [cls._read(_PACKAGE_FOLDER / n) for n in PACKAGED], _packaged_notices()
+        if path.name == name:  # a bare name, no folder
+            found = [_find_by_name(n) for n in KNOWN.get(name, (name,))]
+            if all(found):
+                return [cls._read(p) for p in found], ()
+        raise FileNotFoundError(
+            f"no font {name!r}: it is neither a file nor a font below {', '.join(map(str, _font_folders()))}; give the "
+            "path of a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into the environment variable CLIPPO_FONTS, "
+            "or pass None for the packaged Unifont"
+        )
+
+    @staticmethod
+    def _read(path: Path) -> FontFile:
+        try:
+            return FontFile.from_bytes(path.name, path.read_bytes())
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"the font {path} is missing; pass the checkpoint's {FONT_ZIP} or another font file, or install "
+                "clippo, which packages Unifont"
+            ) from None
+
+    @staticmethod
+    def _read_zip(path: Path) -> tuple[list[FontFile], tuple]:
+        files, notices = [], []
+        try:
+            with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+                for info in archive.infolist():
+                    data = archive.read(info)
+                    if info.filename.lower().endswith(FONT_SUFFIXES):
+                        files.append(FontFile.from_bytes(info.filename, data))
+                    else:
+                        notices.append((info.filename, data))
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+            raise ValueError(f"{path} is a damaged font archive ({error}); fetch or save it again") from None
+        if not files:
+            raise ValueError(f"{path} holds no font file; save it again with FontChain.save")
+        return files, tuple(notices)
+
+    @property
+    def sha256(self) -> tuple[str, ...]:
+        """SHA-256 of every font file, in order."""
+        return tuple(file.sha256 for file in self.files)
+
+    def check_sha256(self, expected: "list[str] | tuple[str, ...]") -> None:
+        """Raises ValueError if the fonts are not those with the `expected` hashes, in that order."""
+        if self.sha256 != tuple(expected):
+            named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in self.files)
+            wanted = ", ".join(h[:12] for h in expected)
+            raise ValueError(
+                f"the font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; "
+                f"restore the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose"
+            )
+
+    def save(self, path: "str | os.PathLike") -> None:
+        """Writes the chain as one zip whose bytes depend on nothing but the chain.
+
+        Members are stored, not deflated, since deflate's output differs between zlib versions.
+        """
+        names = []
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in [*((f.name, f.data) for f in self.files), *self.notices]:
+                while name in names:
+                    name = "_" + name
+                names.append(name)
+                info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                info.create_system, info.external_attr = 3, 0o644 << 16
+                archive.writestr(info, data)
+        Path(path).write_bytes(buffer.getvalue())
+
+    def bitmap(self, code_point: int, antialias: bool = False) -> Glyph | None:
+        """The glyph of the first font that has the code point, or None if no font has it.
+
+        Returns:
+            Glyph with columns uint16 (16 or 32,), or uint8 (16 or 32, 16) if `antialias`.
+        """
+        with font_lock():
+            for file in self.files:
+                glyph = open_font(file).glyph(code_point, antialias)
+                if glyph is not None:
+                    return glyph
+        return None
+
+    def __eq__(self, other):
+        return isinstance(other, FontChain) and self.files == other.files
+
+    def __hash__(self):
+        return hash(self.sha256)
+
+    def __repr__(self):
+        return f"FontChain({', '.join(file.name for file in self.files)})"
+
+
+def _packaged_notices() -> tuple[tuple[str, bytes], ...]:
+    return tuple((path.name, path.read_bytes()) for path in sorted(_PACKAGE_FOLDER.glob("*.txt")))

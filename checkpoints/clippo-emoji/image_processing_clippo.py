@@ -1,0 +1,352 @@
+"""Photos to `pixel_values`, exactly as the official CLIPPO models saw them.
+
+Source: big_vision, `pp/ops_image.py` (`resize`, `central_crop`) and `pp/ops_general.py` (`value_range`), as used by
+`configs/proj/clippo/train_clippo.py`: `resize(224)|value_range(-1,1)`.
+"""
+
+import numpy as np
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
+from transformers.processing_utils import ImagesKwargs
+from transformers.utils import is_torch_tensor, logging
+
+logger = logging.get_logger(__name__)
+
+# Channel counts that can be drawn: grey, RGB, RGB with transparency.
+DRAWABLE = (1, 3, 4)
+
+
+class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
+    """
+    Keyword arguments that `ClippoImageProcessor` knows beside those of every image processor.
+
+    antialias (`bool`, *optional*, defaults to `False`):
+        Whether pixels that a smaller output skips still count, as in PIL's own resize. The official models were
+        trained without.
+    """
+
+    antialias: bool | None
+
+
+class ClippoImageProcessor(PilBackend):
+    r"""
+    Squashes a picture to `size`, whatever its aspect ratio, and scales it to [-1, 1].
+
+    Bit-exact with the official preprocessing by default: bilinear with half-pixel centres and no antialiasing,
+    interpolated in float32 along x and then y, integer pictures truncated back to uint8, then `x / 255 * 2 - 1`.
+
+    Args:
+        size (`int`, `[height, width]` or `{"height": int, "width": int}`, *optional*, defaults to 224):
+            Output size of the resize; it must be the image size of the model (or, with a crop, `crop_size` must).
+        antialias (`bool`, *optional*, defaults to `False`): Use PIL's antialiased filter `resample` instead.
+        resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`): Other filters need `antialias=True`.
+        do_center_crop (`bool`, *optional*, defaults to `False`), crop_size (as `size`, *optional*):
+            Cut the centre out after the resize. The official few-shot evaluation is `size=256, crop_size=224`.
+        do_convert_rgb (`bool`, *optional*, defaults to `True`):
+            Bring every picture to three channels. Grey is repeated; transparency is composited onto white (our choice:
+            the official decoder drops the alpha channel, which shows whatever colour hides below it). When off, only
+            grey and RGB pictures are taken, and they keep their one or three channels.
+        do_resize, do_rescale, do_normalize (`bool`, *optional*, default to `True`), rescale_factor, image_mean,
+        image_std: as everywhere in transformers. With both `do_rescale` and `do_normalize` off a uint8 picture stays
+            uint8, which the model scales itself: a quarter of the bytes to move.
+
+    Pictures may be PIL images of any mode, NumPy arrays or torch tensors (H, W), (H, W, C) or (C, H, W), batches
+    (B, H, W, C) or (B, C, H, W), file names or URLs, and lists of all these. Integers must lie in 0..255. Floats must
+    lie in 0..255 as well when `do_rescale` is on; give `do_rescale=False` for floats in 0..1. As in the official code
+    a float picture is not truncated to whole numbers.
+    Where the layout is unclear (both ends could be channels) an end of length 3 is taken as the channels; else NumPy
+    arrays count as (H, W, C) and torch tensors as (C, H, W). `input_data_format` settles it.
+
+    Returns:
+        `BatchFeature` with `pixel_values` (B, 3, H, W), float32 in [-1, 1]; a list of arrays without `return_tensors`.
+
+    Raises:
+        `ValueError`, `TypeError`: in one sentence, for a picture or an option that cannot be used.
+    """
+
+    model_input_names = ["pixel_values"]
+    valid_kwargs = ClippoImageProcessorKwargs
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"height": 224, "width": 224}
+    resample = PILImageResampling.BILINEAR
+    antialias = False
+    do_center_crop = False
+    crop_size = None
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+
+    def _standardize_kwargs(self, **kwargs) -> dict:
+        kwargs = super()._standardize_kwargs(**kwargs)
+        for name in ("size", "crop_size"):
+            if kwargs[name] is not None:
+                _check_size(name, kwargs[name])
+        size, crop = kwargs["size"], kwargs["crop_size"]
+        if kwargs.get("do_center_crop"):
+            if crop is None:
+                raise ValueError("do_center_crop=True needs crop_size, for instance crop_size=224 with size=256.")
+            if kwargs.get("do_resize") and (crop.height > size.height or crop.width > size.width):
+                raise ValueError(
+                    f"crop_size {crop.height}x{crop.width} does not fit into size {size.height}x{size.width}; give a "
+                    "crop_size that is not larger than size."
+                )
+        if kwargs.get("resample") != PILImageResampling.BILINEAR and not kwargs.get("antialias"):
+            raise ValueError(
+                f"resample={kwargs.get('resample')} needs antialias=True; without antialiasing there is only the "
+                "official bilinear resize."
+            )
+        if kwargs.get("do_pad"):
+            raise ValueError("do_pad=True is not possible: pictures are squashed to size, so there is nothing to pad.")
+        if kwargs.get("data_format") not in (None, ChannelDimension.FIRST):
+            raise ValueError(f"data_format={kwargs['data_format']!r} is not possible: the model reads channels first.")
+        return kwargs
+
+    def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list:
+        images = self.fetch_images(images)
+        flat = list(_flatten(images))
+        if not flat:
+            raise ValueError("There are no images in the input; give at least one.")
+        return flat
+
+    def process_image(self, image, do_convert_rgb: bool | None = None, input_data_format=None, **kwargs) -> np.ndarray:
+        """One picture in any accepted form -> array (C, H, W), uint8, or float32 for a float picture."""
+        if isinstance(image, Image.Image):
+            image, input_data_format = _pil_to_array(image, do_convert_rgb), ChannelDimension.LAST
+        elif is_torch_tensor(image):
+            image = image.detach().cpu()
+            # NumPy has no bfloat16, so every torch float is widened before it crosses over.
+            image = (image.float() if image.is_floating_point() else image).numpy()
+            input_data_format = input_data_format or _layout(image, prefer=ChannelDimension.FIRST)
+        else:
+            input_data_format = input_data_format or _layout(image, prefer=ChannelDimension.LAST)
+
+        if image.ndim == 2:
+            image = image[..., None]
+        elif ChannelDimension(input_data_format) == ChannelDimension.FIRST:
+            image = np.moveaxis(image, 0, -1)  # (H, W, C)
+        channels = image.shape[-1]
+        if channels not in DRAWABLE:
+            raise ValueError(
+                f"An image of shape {image.shape} has {channels} channels; give 1 (grey), 3 (RGB) or 4 (RGBA) channels."
+            )
+        if 0 in image.shape:
+            raise ValueError(f"An image of shape {image.shape} has no pixels.")
+
+        image = _to_pixels(image, kwargs.get("do_rescale", self.do_rescale))
+        if channels == 4:
+            if not do_convert_rgb or image.dtype != np.uint8:
+                raise ValueError(
+                    "An image with 4 channels needs do_convert_rgb=True and integer values, so that its transparency "
+                    "can be composited; convert it to RGB first."
+                )
+            image = np.asarray(_onto_white(Image.fromarray(np.ascontiguousarray(image), "RGBA")))
+        elif channels == 1 and do_convert_rgb:
+            image = np.repeat(image, 3, axis=-1)
+        return np.moveaxis(image, -1, 0)  # (C, H, W)
+
+    def resize(self, image: np.ndarray, size: SizeDict, resample=None, antialias: bool = False, **kwargs) -> np.ndarray:
+        """(C, H, W), uint8 or float32 -> (C, size.height, size.width) of the same dtype."""
+        _check_size("size", size)
+        if not antialias:
+            return resize_bilinear(image, size.height, size.width)
+        filtered = [
+            # Mode by dtype: "L" for uint8, "F" for float32, so neither is rounded more than once.
+            np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize((size.width, size.height), resample))
+            for channel in image
+        ]
+        return np.stack(filtered)
+
+    def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
+        """(C, H, W) -> its centre (C, size.height, size.width), with big_vision's rounding of the offsets."""
+        _check_size("crop_size", size)
+        height, width = image.shape[-2:]
+        if size.height > height or size.width > width:
+            raise ValueError(
+                f"crop_size {size.height}x{size.width} does not fit into an image of {height}x{width}; resize it first "
+                "(do_resize=True) or give a smaller crop_size."
+            )
+        top, left = (height - size.height) // 2, (width - size.width) // 2
+        return image[..., top : top + size.height, left : left + size.width]
+
+    def _preprocess(
+        self,
+        images: list[np.ndarray],
+        do_resize: bool,
+        size: SizeDict,
+        resample,
+        antialias: bool,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean,
+        image_std,
+        return_tensors=None,
+        **kwargs,
+    ):
+        if do_normalize and not do_rescale and any(image.dtype == np.uint8 for image in images):
+            raise ValueError(
+                "do_normalize=True needs do_rescale=True for images with integer values; leave both on or both off."
+            )
+        processed = []
+        for image in images:
+            if do_resize:
+                image = self.resize(image, size, resample=resample, antialias=antialias)
+            if do_center_crop:
+                image = self.center_crop(image, crop_size)
+            # The base class multiplies by the factor in float64 and rounds once to float32, which after the
+            # normalisation gives the bits of `x / 255 * 2 - 1`; a float32 product would miss by one unit in places.
+            if do_rescale:
+                image = self.rescale(image, rescale_factor)
+            if do_normalize:
+                mean, std = (_per_channel(value, image.shape[0]) for value in (image_mean, image_std))
+                image = self.normalize(image, mean, std)
+            processed.append(np.ascontiguousarray(image))
+
+        shapes = sorted({image.shape for image in processed})
+        if return_tensors is not None and len(shapes) > 1:
+            raise ValueError(
+                f"Images of different shapes {shapes} cannot be stacked into one tensor; leave do_resize and "
+                "do_convert_rgb on, or drop return_tensors."
+            )
+        values = np.stack(processed) if return_tensors is not None else processed  # (B, C, H, W)
+        return BatchFeature(data={"pixel_values": values}, tensor_type=return_tensors)
+
+
+def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize with half-pixel centres and no antialiasing, bit for bit that of `tf.image.resize`.
+
+    Args:
+        image: (C, H, W), uint8 or float32.
+        height, width: size of the output.
+
+    Returns:
+        (C, height, width) of the same dtype; interpolated in float32, uint8 by truncation.
+    """
+    pixels = np.moveaxis(image, 0, -1)  # (H, W, C): the layout of photos, so that a pixel's channels are neighbours
+    y0, y1, dy = _taps(pixels.shape[0], height)
+    x0, x1, dx = _taps(pixels.shape[1], width)
+    # Touch only the rows that are used: a large photo costs no more than a small one.
+    rows, inverse = np.unique(np.concatenate([y0, y1]), return_inverse=True)
+    used = pixels.take(rows, axis=0)
+    left, right = (used.take(x, axis=1).astype(np.float32) for x in (x0, x1))  # (rows, width, C)
+    right -= left
+    right *= dx[:, None]
+    left += right
+    top, bottom = left.take(inverse[:height], axis=0), left.take(inverse[height:], axis=0)  # (height, width, C)
+    bottom -= top
+    bottom *= dy[:, None, None]
+    top += bottom
+    return np.moveaxis(top.astype(image.dtype, copy=False), -1, 0)
+
+
+def _taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each output position: the input position before, the one after, and the weight of the latter (float32)."""
+    scale = np.float32(n_in) / np.float32(n_out)
+    centre = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(centre)
+    after = np.minimum(np.ceil(centre), n_in - 1).astype(np.intp)
+    return np.maximum(before, 0).astype(np.intp), after, centre - before
+
+
+def _check_size(name: str, size: SizeDict) -> None:
+    if not size.height or not size.width or size.height < 1 or size.width < 1:
+        raise ValueError(
+            f"{name}={dict(size)} is not usable; give an int, [height, width] or a dict with positive 'height' and "
+            "'width'."
+        )
+
+
+def _flatten(images):
+    """Every picture of a nested list or of a batch, in order."""
+    if isinstance(images, list | tuple):
+        for image in images:
+            yield from _flatten(image)
+    elif isinstance(images, Image.Image) or images.ndim in (2, 3):
+        yield images
+    elif images.ndim == 4:
+        yield from images
+    else:
+        raise ValueError(
+            f"An array of shape {tuple(images.shape)} is not an image; give (H, W), (H, W, C), (C, H, W) or a batch of "
+            "the last two."
+        )
+
+
+def _layout(image: np.ndarray, prefer: ChannelDimension) -> ChannelDimension:
+    first, last = image.shape[0], image.shape[-1]
+    if image.ndim == 2 or (first not in DRAWABLE and last not in DRAWABLE):
+        return prefer
+    if first not in DRAWABLE or last not in DRAWABLE:
+        return ChannelDimension.FIRST if first in DRAWABLE else ChannelDimension.LAST
+    if (first == 3) != (last == 3):
+        return ChannelDimension.FIRST if first == 3 else ChannelDimension.LAST
+    logger.warning_once(
+        f"The layout of an image of shape {image.shape} is unclear; it is read as {prefer.value}. Pass "
+        'input_data_format="channels_first" or "channels_last" to settle it.'
+    )
+    return prefer
+
+
+def _pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
+    """PIL image of any mode -> (H, W) or (H, W, 3)."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode.startswith("I;16"):
+        # PIL would clip 16-bit pictures at 255, that is to white; the high byte is what an 8-bit decoder gives.
+        return (np.asarray(image) >> 8).astype(np.uint8)
+    if image.mode in ("L", "I", "F") and "transparency" not in image.info:
+        return np.asarray(image)  # "I" and "F" hold any number, so their range is checked with that of arrays
+    if not do_convert_rgb:
+        raise ValueError(f"A PIL image of mode {image.mode} needs do_convert_rgb=True; only L and RGB do without.")
+    return np.asarray(_onto_white(image))
+
+
+def _onto_white(image: Image.Image) -> Image.Image:
+    """RGB version of a PIL image, its transparency (if any) over white."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _to_pixels(image: np.ndarray, do_rescale: bool) -> np.ndarray:
+    """Array of any number type -> uint8 for integers, float32 for floats, after a check of the range."""
+    if image.dtype == np.uint8:
+        return image
+    floating = np.issubdtype(image.dtype, np.floating)
+    if not floating and not np.issubdtype(image.dtype, np.integer):
+        raise TypeError(f"An image of dtype {image.dtype} is not usable; give integers in 0..255 or floats.")
+    low, high = image.min(), image.max()
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise ValueError("An image holds NaN or infinite values; give finite numbers.")
+    if not floating or do_rescale:
+        if low < 0 or high > 255:
+            raise ValueError(
+                f"An image has values from {low} to {high}, outside 0..255; scale it to 0..255, or pass "
+                "do_rescale=False for a float image in another range."
+            )
+        if floating and 0 < high <= 1:
+            raise ValueError(
+                f"A float image has values from {low} to {high} but do_rescale=True divides by 255; pass "
+                "do_rescale=False for images in 0..1, or scale it to 0..255."
+            )
+    return image.astype(np.float32 if floating else np.uint8)
+
+
+def _per_channel(value, channels: int):
+    """`image_mean` or `image_std` for a picture of so many channels; one number may stand for all."""
+    values = [value] if isinstance(value, int | float) else list(value)
+    if len(values) == channels:
+        return values
+    if len(set(values)) == 1:
+        return values[:1] * channels
+    raise ValueError(f"image_mean and image_std have {len(values)} values, but an image has {channels} channel(s).")

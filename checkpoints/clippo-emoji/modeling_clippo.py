@@ -1,0 +1,393 @@
+"""PyTorch CLIPPO: one vision transformer that embeds photographs and rendered text.
+
+*Image-and-Language Understanding from Pixels Only*, Tschannen, Mustafa, Houlsby, CVPR 2023 (arXiv 2212.08045). Official
+code: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py`.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput, SequenceClassifierOutput
+from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils.generic import maybe_autocast, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_clippo import ClippoConfig
+from .embeddings_clippo import ClippoEmbeddings, KeptPatches
+from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer, ClippoMLP
+from .loss_clippo import contrastive_loss
+from .model_card_clippo import model_card
+
+
+@dataclass
+class ClippoOutput(ModelOutput):
+    """What `ClippoModel` returns for images and texts together. B_i images, B_t texts, E = config.projection_dim.
+
+    Args:
+        loss: Scalar, when asked for: symmetric softmax loss, image i belonging to text i.
+        logits_per_image: float32 (B_i, B_t), `exp(logit_scale)` times the cosine.
+        logits_per_text: float32 (B_t, B_i), the transpose.
+        text_embeds: float32 (B_t, E), unit length.
+        image_embeds: float32 (B_i, E), unit length.
+        text_model_output: What the tower said about the texts.
+        vision_model_output: What the tower said about the images.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple[Any]:
+        return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
+
+
+def _lecun_normal(weight: torch.Tensor) -> None:
+    """Flax's `lecun_normal`: cut at two standard deviations, widened so that 1/sqrt(fan_in) remains after the cut.
+
+    transformers' function of that name cuts at +-2 in absolute terms, that is not at all.
+    """
+    std = weight[0].numel() ** -0.5 / 0.87962566103423978
+    init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+class ClippoPreTrainedModel(PreTrainedModel):
+    """What all CLIPPO models share: loading, the official initialisation, what transformers may do with them."""
+
+    config_class = ClippoConfig
+    config: ClippoConfig
+    base_model_prefix = "vision_model"  # heads and ClippoModel hold the tower under this name: weights load across
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ClippoEmbeddings", "ClippoEncoderLayer", "ClippoAttentionPoolingHead"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True  # not with skip_blank_patches: how many are left is only known from the data
+    _input_embed_layer = "patch_embedding"
+    _can_record_outputs = {
+        "hidden_states": ClippoEncoderLayer,
+        # The layer name keeps the pooling head's attention, which is of another shape, out of the list.
+        "attentions": OutputRecorder(ClippoAttention, index=1, layer_name="self_attn"),
+    }
+    # Losses here are means over the batch; Trainer must not divide them by a number of items (integration with
+    # gradient accumulation is wrong otherwise).
+    accepts_loss_kwargs = False
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs):
+        """As in transformers; a folder without a README.md also gets one, so that it can go to the hub as it is."""
+        auto_map = dict(self.config.auto_map)
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        # Saving notes this class there, and the tower shares its config with the model around it.
+        self.config.auto_map = auto_map
+        readme = Path(save_directory) / "README.md"
+        if is_main_process and not readme.exists():
+            readme.write_text(self._model_card(), encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs):
+        # Pushing puts a generated card over ours; one that somebody wrote, on the hub before, is left alone.
+        readme = Path(working_dir) / "README.md"
+        if readme.exists() and "automatically generated" in readme.read_text(encoding="utf-8"):
+            readme.write_text(self._model_card(), encoding="utf-8")
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def _text_options(self, **kwargs) -> dict[str, Any]:
+        """Options of the tower for rendered text: whether blank patches are skipped is the config's, unless given."""
+        return {"skip_blank_patches": self.config.skip_blank_patches, **kwargs}
+
+    def _model_card(self) -> str:
+        return model_card(type(self).__name__, self.config, self.num_parameters())
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
+        # For classes outside transformers the default skips every module without parameters of its own, and attention,
+        # whose parameters sit in its linear layers, would keep their plain normal initialisation. The default guards
+        # against code that overwrites loaded weights; `_init_weights` below writes through functions that cannot.
+        super()._initialize_weights(module)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """The official initialisation (big_vision `models/vit.py`, Flax defaults where that file is silent)."""
+        super()._init_weights(module)
+        if isinstance(module, ClippoEmbeddings):
+            init.normal_(module.position_embedding, std=self.config.hidden_size**-0.5)
+        elif isinstance(module, ClippoAttention):
+            for projection in (module.q_proj, module.k_proj, module.v_proj, module.out_proj):
+                init.xavier_uniform_(projection.weight)
+                init.zeros_(projection.bias)
+        elif isinstance(module, ClippoMLP):
+            for layer in (module.fc1, module.fc2):
+                init.xavier_uniform_(layer.weight)
+                init.normal_(layer.bias, std=1e-6)
+        elif isinstance(module, ClippoAttentionPoolingHead):
+            # Flax counts the fans of (1, 1, D) as 1 and D; torch would count D and D.
+            limit = math.sqrt(6 / (1 + self.config.hidden_size))
+            init.uniform_(module.probe, -limit, limit)
+        elif isinstance(module, ClippoModel):
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            _lecun_normal(module.projection.weight)
+            init.zeros_(module.projection.bias)
+        elif isinstance(module, nn.Conv2d):
+            _lecun_normal(module.weight)
+            init.zeros_(module.bias)
+
+
+class ClippoVisionModel(ClippoPreTrainedModel):
+    """The tower: pixels to tokens to one pooled vector. It does not know whether it looks at a photo or at text."""
+
+    input_modalities = ("image",)
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        self.embeddings = ClippoEmbeddings(config)
+        self.encoder = ClippoEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = ClippoAttentionPoolingHead(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        skip_blank_patches: bool = False,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            pixel_values: float (B, 3 or 1, H, W) in [-1, 1], uint8 of the same shape, or a packed text canvas, int64
+                (B, H/16, W/4).
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            skip_blank_patches: Read only the patches that differ from the background of rendered text. The result for
+                one canvas does not depend on the others in the batch.
+            kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `return_dict`.
+
+        Returns:
+            last_hidden_state (B, N, D) after the final LayerNorm, in reading order of the patches, zero where a blank
+            patch was skipped; pooler_output (B, D), the MAP head's vector before the projection (`pre_logits`).
+            `hidden_states`, if asked for, hold only the kept patches when blank ones are skipped.
+        """
+        tokens, kept = self.embeddings(pixel_values, interpolate_pos_encoding, skip_blank_patches)
+        if kept is None:
+            hidden_states, pooled = self._read(tokens, None, **kwargs)
+        else:
+            hidden_states, pooled = self._read_in_groups(tokens, kept, **kwargs)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def _read(
+        self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> what the tower thinks of every token (B, T, D), and of the whole (B, D)."""
+        hidden_states = self.post_layernorm(self.encoder(tokens, padding_mask, **kwargs))
+        return hidden_states, self.head(hidden_states, padding_mask)
+
+    def _read_in_groups(self, tokens: torch.Tensor, kept: KeptPatches, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for kept patches (B, M, D), in groups of similar length, put back on the canvas (B, N, D)."""
+        wanted = (
+            kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
+        )
+        if any(wanted):
+            hidden_states, pooled = self._read(tokens, kept.mask, **kwargs)  # recorded by hooks, whole batches only
+            return kept.put_back(hidden_states), pooled
+        hidden_parts, pooled_parts, order = [], [], []
+        for rows, length in kept.by_length():
+            hidden_states, pooled = self._read(tokens[rows, :length], kept.mask[rows, :length], **kwargs)
+            hidden_parts.append(nn.functional.pad(hidden_states, (0, 0, 0, tokens.shape[1] - length)))
+            pooled_parts.append(pooled)
+            order.append(rows)
+        back = torch.cat(order).argsort().to(pooled.device)
+        return kept.put_back(torch.cat(hidden_parts)[back]), torch.cat(pooled_parts)[back]
+
+
+class ClippoModel(ClippoPreTrainedModel):
+    """CLIPPO: the tower, the projection into the shared space, the temperature."""
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        self.vision_model = ClippoVisionModel._from_config(config)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.logit_scale = nn.Parameter(torch.empty(1))  # one element, not a scalar: FSDP2 cannot shard 0 dimensions
+        self.post_init()
+
+    def _embed(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Projected vectors (B, E), not normalised, and the tower's own output."""
+        output = self.vision_model(pixels, return_dict=True, **kwargs)
+        return self.projection(output.pooler_output), output
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """Embed images. `pooler_output` (B, E) is the projected vector, not normalised, as CLIP's in transformers 5."""
+        features, output = self._embed(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        output.pooler_output = features
+        return output
+
+    @can_return_tuple
+    def get_text_features(
+        self, text_pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """Embed rendered texts. `pooler_output` (B, E) is the projected vector, not normalised."""
+        options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        features, output = self._embed(text_pixel_values, **options)
+        output.pooler_output = features
+        return output
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        text_pixel_values: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> ClippoOutput | BaseModelOutputWithPooling:
+        """Score images against texts.
+
+        Args:
+            pixel_values: Images, see `ClippoVisionModel.forward`.
+            text_pixel_values: Rendered texts, same formats.
+            return_loss: Compute the contrastive loss. None means: only while training with gradients. The negatives are
+                those of all processes while training, those of the local batch otherwise. Text i belongs to image i;
+                with K times as many texts as images, texts i, B + i, 2B + i, ... do, and the loss is the mean over the
+                K sets of texts. An image is then encoded once for K captions, none of them another's negative.
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+
+        Returns:
+            `ClippoOutput` for both sides. For one side alone the tower's output for it: `last_hidden_state` (B, N, D)
+            and `pooler_output` (B, D) before the projection.
+
+        Raises:
+            ValueError: Neither side was given, or a loss was asked for and the texts are no multiple of the images.
+        """
+        text_options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        options = {name: value for name, value in text_options.items() if name != "skip_blank_patches"}
+        if pixel_values is None and text_pixel_values is None:
+            raise ValueError(
+                "Nothing to look at: pass pixel_values (images), text_pixel_values (rendered text) or both."
+            )
+        if text_pixel_values is None:
+            return self.vision_model(pixel_values, return_dict=True, **options)
+        if pixel_values is None:
+            return self.vision_model(text_pixel_values, return_dict=True, **text_options)
+
+        image_features, vision_output = self._embed(pixel_values, **options)
+        text_features, text_output = self._embed(text_pixel_values, **text_options)
+        if return_loss is None:
+            # Pipelines call models in training mode, without gradients, with one image and many labels.
+            return_loss = self.training and torch.is_grad_enabled()
+
+        with maybe_autocast(image_features.device.type, enabled=False):  # cosines and loss in float32
+            image_embeds, text_embeds = normalize(image_features), normalize(text_features)
+            # With device_map the temperature, a parameter of the root, may lie on another device than the last layer.
+            scale = self.logit_scale.to(image_embeds.device).float().exp()
+            text_embeds = text_embeds.to(image_embeds.device)
+            logits_per_image = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
+            loss = contrastive_loss(image_embeds, text_embeds, scale, gather=self.training) if return_loss else None
+
+        return ClippoOutput(
+            loss=loss,
+            logits_per_image=logits_per_image,
+            logits_per_text=logits_per_image.T,
+            text_embeds=text_embeds,
+            image_embeds=image_embeds,
+            text_model_output=text_output,
+            vision_model_output=vision_output,
+        )
+
+
+def normalize(features: torch.Tensor) -> torch.Tensor:
+    """To unit length in float32. The official epsilon is added to the norm, not a floor under it (`one_tower.py`)."""
+    features = features.float()
+    return features / (features.norm(dim=-1, keepdim=True) + 1e-8)
+
+
+class _ClippoForClassification(ClippoPreTrainedModel):
+    """Tower, dropout, linear layer: what the classification heads share. The paper is silent on heads; this is ours."""
+
+    # A ClippoModel checkpoint brings its projection and temperature along; a classifier has no use for them.
+    _keys_to_ignore_on_load_unexpected = [r"^logit_scale$", r"^projection\."]
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vision_model = ClippoVisionModel._from_config(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
+        output = self.vision_model(pixels, return_dict=True, **kwargs)
+        logits = self.classifier(self.dropout(output.pooler_output))  # (B, num_labels)
+        loss = None if labels is None else self.loss_function(labels, logits.float(), self.config)
+        return {"loss": loss, "logits": logits, "hidden_states": output.hidden_states, "attentions": output.attentions}
+
+
+class ClippoForImageClassification(_ClippoForClassification):
+    """CLIPPO with a linear classifier on the pooled image."""
+
+    input_modalities = ("image",)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        """
+        Args:
+            pixel_values: Images, see `ClippoVisionModel.forward`.
+            labels: int64 (B,) classes; float (B, num_labels) for several labels an image; float (B,) for regression.
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+        """
+        return ImageClassifierOutput(
+            **self._classify(pixel_values, labels, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        )
+
+
+class ClippoForSequenceClassification(_ClippoForClassification):
+    """CLIPPO with a linear classifier on the pooled rendered text."""
+
+    main_input_name = "text_pixel_values"
+    input_modalities = ("text",)
+
+    @can_return_tuple
+    def forward(
+        self,
+        text_pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            text_pixel_values: Rendered texts, see `ClippoVisionModel.forward`.
+            labels: int64 (B,) classes; float (B, num_labels) for several labels a text; float (B,) for regression.
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+        """
+        options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))
+
+
+__all__ = [
+    "ClippoForImageClassification",
+    "ClippoForSequenceClassification",
+    "ClippoModel",
+    "ClippoOutput",
+    "ClippoPreTrainedModel",
+    "ClippoVisionModel",
+]

@@ -1,0 +1,51 @@
+"""The checkpoint in the repository: complete, small, current, and able to do what the README shows."""
+
+import pytest
+import yaml
+from transformers import pipeline
+
+import clippo
+
+from .conftest import ROOT
+
+FOLDER = ROOT / "checkpoints" / "clippo-emoji"
+SOURCES = {
+    path.name: path for folder in ("modeling_clippo", "processing") for path in (ROOT / folder).glob("*_clippo.py")
+}
+
+
+def test_its_card_is_the_model_card():
+    card = (ROOT / "model_card.md").read_text(encoding="utf-8")
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == card, (
+        "copy model_card.md to the checkpoint's README.md"
+    )
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert front_matter["pipeline_tag"] == "zero-shot-image-classification"
+    assert f"{clippo.ClippoModel.from_pretrained(FOLDER).num_parameters():,}" in card
+
+
+def test_its_weights_are_small():
+    assert (FOLDER / "model.safetensors").stat().st_size < 15e6
+
+
+def test_its_remote_code_is_the_code_here():
+    copies = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
+    assert copies.keys() == SOURCES.keys()
+    for name, text in copies.items():
+        assert text == SOURCES[name].read_text(encoding="utf-8"), f"{name} is stale: run scripts/export_checkpoint.py"
+
+
+@pytest.mark.parametrize(
+    ("picture", "labels", "right"),
+    [
+        ("cat", ["cat", "dog", "rocket", "pizza", "tree"], "cat"),
+        ("rocket", ["gato", "perro", "cohete", "pizza", "árbol"], "cohete"),
+        ("pizza", ["кошка", "собака", "ракета", "пицца", "дерево"], "пицца"),
+        ("cat", ["cat", "Hund", "ракета", "пицца", "木"], "cat"),
+    ],
+)
+def test_it_finds_what_it_was_taught(picture, labels, right):
+    classify = pipeline("zero-shot-image-classification", str(FOLDER))
+    path = str(ROOT / "docs" / "pictures" / f"{picture}.webp")
+    best = classify(path, candidate_labels=labels, hypothesis_template="{}")[0]
+    assert best["label"] == right and best["score"] > 0.9
