@@ -230,4 +230,4 @@ class TestTheRulesThemselves:
     def test_machine_paths_are_seen(self):
         for parts in (("home", "me"), ("root", "x"), ("tmp", "run1")):
             assert MACHINE_PATH.search("open('/" + "/".join(parts) + "')")
-        assert not MACHINE_PATH.search("https://example.org/home/page and ${TMPDIR}/tmp/x and docs/work/plan")
+        assert not MACHINE_PATH.search("https://example.org/home/page and ${TMPDIR}/tmp/x and docs/home/plan")
