@@ -1,1 +1,1 @@
-# Empty on purpose: a conftest.py here puts the repository root on sys.path for a plain `pytest`, as `python -m pytest` does.
+# Empty on purpose: a conftest.py here puts the repository root on sys.path for a plain `pytest` too.

@@ -47,6 +47,10 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
     Raises:
         ValueError: Another dtype, rank or channel count, named.
     """
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(
+            f'Pictures came as a {type(values).__name__}, not a tensor; give the processor return_tensors="pt".'
+        )
     if values.dtype == torch.int64 and values.ndim == 3:
         pixels = unpack_canvas(values)
     elif values.ndim == 4 and values.dtype in (torch.uint8, torch.int64):

@@ -12,5 +12,7 @@ from clippo.training.arguments import DataArguments, ModelArguments, parse_recip
 from clippo.training.pretraining import pretrain
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        raise SystemExit(__doc__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     pretrain(*parse_recipe((ModelArguments, DataArguments, TrainingArguments), sys.argv[1:]))

@@ -8,7 +8,7 @@ PIPELINE_TAGS = {
 }
 
 EXAMPLES = {
-    "zero-shot-image-classification": 'pipe("photo.jpg", candidate_labels=["a cat", "ein Hund", "鳥"])',
+    "zero-shot-image-classification": 'pipe("photo.jpg", candidate_labels=["cat", "Hund"], hypothesis_template="{}")',
     "image-feature-extraction": 'pipe("photo.jpg", pool=True)',
     "image-classification": 'pipe("photo.jpg")',
     "text-classification": 'pipe("What a day!")',
@@ -46,6 +46,9 @@ from transformers import pipeline
 pipe = pipeline("{task}", "path/to/this/folder", trust_remote_code=True)
 {EXAMPLES[task]}
 ```
+
+In zero-shot classification `hypothesis_template="{{}}"` shows the model the bare labels; leave it out for a model whose
+training texts were sentences like the pipeline's own "This is a photo of ...".
 
 With the package `clippo` installed, `import clippo` takes the place of `trust_remote_code=True`. Without it,
 transformers, torch, pillow and freetype-py are needed.

@@ -138,7 +138,8 @@ def print_retrieval(texts: torch.Tensor, images: torch.Tensor, names: list[str],
         images: (P, E) unit vectors, one a name.
     """
     shown = min(5, len(names))
-    print(f"Retrieval: the {shown} nearest of {len(names)} pictures, the right one in brackets\n")
+    brackets = ", the right one in brackets" if any(query.picture for query in queries) else ""
+    print(f"Retrieval: the {shown} nearest of {len(names)} pictures{brackets}\n")
     rows = []
     for query, nearest in zip(queries, (texts @ images.T).topk(shown).indices.tolist(), strict=True):
         found = [f"[{names[i]}]" if names[i] == query.picture else names[i] for i in nearest]

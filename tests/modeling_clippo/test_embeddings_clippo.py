@@ -144,6 +144,11 @@ def test_unreadable_pictures_are_named(values, message):
         tiny()(pixel_values=values)
 
 
+def test_a_forgotten_return_tensors_is_said():
+    with pytest.raises(TypeError, match='came as a list, not a tensor; give the processor return_tensors="pt"'):
+        tiny()(text_pixel_values=[rendered("uint8")[0].numpy()])
+
+
 def test_nothing_to_look_at():
     with pytest.raises(ValueError, match="Nothing to look at"):
         tiny()()
