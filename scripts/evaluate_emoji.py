@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as parquet
 from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 import clippo  # noqa: F401 - registers the Auto classes
-from clippo.data.pairs import EmojiPairs
 from clippo.evaluation.emoji import as_markdown, evaluate_emoji
 
 
@@ -25,7 +25,8 @@ if __name__ == "__main__":
     model = AutoModel.from_pretrained(args.model, dtype="float32")
     processor = AutoProcessor.from_pretrained(args.model)
     report = evaluate_emoji(model, processor, args.data_dir, args.languages, args.trained, progress=True)
-    table = as_markdown(report, pictures=len(EmojiPairs(args.data_dir).picture_ids))
+    pictures = parquet.read_metadata(Path(args.data_dir) / "pictures.parquet").num_rows
+    table = as_markdown(report, pictures)
     print(table)
     if args.output:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
