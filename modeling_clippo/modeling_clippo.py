@@ -4,7 +4,6 @@
 code: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py`.
 """
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings, KeptPatches
-from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer, ClippoMLP
+from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .initialization_clippo import initialize_tower_module, lecun_normal
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
 
@@ -50,15 +50,6 @@ class ClippoOutput(ModelOutput):
 
     def to_tuple(self) -> tuple[Any]:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
-
-
-def _lecun_normal(weight: torch.Tensor) -> None:
-    """Flax's `lecun_normal`: cut at two standard deviations, widened so that 1/sqrt(fan_in) remains after the cut.
-
-    transformers' function of that name cuts at +-2 in absolute terms, that is not at all.
-    """
-    std = weight[0].numel() ** -0.5 / 0.87962566103423978
-    init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
 class ClippoPreTrainedModel(PreTrainedModel):
@@ -118,29 +109,13 @@ class ClippoPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """The official initialisation (big_vision `models/vit.py`, Flax defaults where that file is silent)."""
+        """The official initialisation."""
         super()._init_weights(module)
-        if isinstance(module, ClippoEmbeddings):
-            init.normal_(module.position_embedding, std=self.config.hidden_size**-0.5)
-        elif isinstance(module, ClippoAttention):
-            for projection in (module.q_proj, module.k_proj, module.v_proj, module.out_proj):
-                init.xavier_uniform_(projection.weight)
-                init.zeros_(projection.bias)
-        elif isinstance(module, ClippoMLP):
-            for layer in (module.fc1, module.fc2):
-                init.xavier_uniform_(layer.weight)
-                init.normal_(layer.bias, std=1e-6)
-        elif isinstance(module, ClippoAttentionPoolingHead):
-            # Flax counts the fans of (1, 1, D) as 1 and D; torch would count D and D.
-            limit = math.sqrt(6 / (1 + self.config.hidden_size))
-            init.uniform_(module.probe, -limit, limit)
-        elif isinstance(module, ClippoModel):
+        initialize_tower_module(module, self.config.hidden_size)
+        if isinstance(module, ClippoModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            _lecun_normal(module.projection.weight)
+            lecun_normal(module.projection.weight)
             init.zeros_(module.projection.bias)
-        elif isinstance(module, nn.Conv2d):
-            _lecun_normal(module.weight)
-            init.zeros_(module.bias)
 
 
 class ClippoVisionModel(ClippoPreTrainedModel):
