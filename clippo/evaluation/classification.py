@@ -67,6 +67,7 @@ def zero_shot_report(
         rows=_per_class(names, labels, predicted[:, 0]),
         notes=_notes(names, labels, pictures.broken),
         confusion=_confusion(names, labels, predicted[:, 0]),
+        variant=protocol,
     )
 
 

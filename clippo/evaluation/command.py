@@ -38,7 +38,9 @@ class RunArguments:
     device: str | None = field(default=None, metadata={"help": "cpu, cuda, cuda:1, ...; default: the best there is."})
     dtype: str = field(default="float32", metadata={"help": "Of the weights: float32, bfloat16, float16."})
     streaming: bool = field(default=False, metadata={"help": "Read data as they are needed, without a local copy."})
-    limit: int | None = field(default=None, metadata={"help": "Only the first so many rows of each data set."})
+    limit: int | None = field(
+        default=None, metadata={"help": "Only the first so many rows of each data set (sentences: of each language)."}
+    )
     progress: bool = field(default=True, metadata={"help": "Show progress bars."})
 
 
@@ -146,7 +148,7 @@ def _with_sentences(report):
         if not args.data:
             raise ValueError("Nothing to evaluate on: pass --data, a path or a hub name.")
         columns = {"columns": tuple(args.columns)} if args.columns else {}
-        kept = {"language_column": args.language_column, "languages": args.languages}
+        kept = {"language_column": args.language_column, "languages": args.languages, "limit": run.limit}
         return report(encoder, args.data, args.split, **columns, **kept)
 
     return evaluate

@@ -24,6 +24,7 @@ class Report:
         confusion: {"names": C names, "counts": C x C, row right, column predicted}, or None.
         bars: the column of `rows` to draw, and the one that names the bars.
         context: model, command and versions, filled in by the command line.
+        variant: tells apart evaluations of one task on the same data, in the file name.
     """
 
     task: str
@@ -37,11 +38,12 @@ class Report:
     confusion: dict | None = None
     bars: tuple[str, str] | None = None
     context: dict[str, str] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Task and data as one file name."""
-        return f"{self.task}_{Path(self.data).name}".replace(" ", "_")
+        """Task, data and variant as one file name."""
+        return "_".join(filter(None, (self.task, Path(self.data).name, self.variant))).replace(" ", "_")
 
     def to_json(self) -> str:
         """Everything, numbers unrounded; what is not a number is null."""

@@ -16,7 +16,12 @@ from clippo.evaluation.retrieval import ranks
 
 
 def read_sentences(
-    data: str, split: str, columns: tuple[str, ...], language: str | None, languages: Iterable[str] | None
+    data: str,
+    split: str,
+    columns: tuple[str, ...],
+    language: str | None,
+    languages: Iterable[str] | None,
+    limit: int | None = None,
 ) -> dict[str, list[tuple]]:
     """Language -> rows of the given columns.
 
@@ -26,6 +31,7 @@ def read_sentences(
         columns: what to read.
         language: column that holds the language; None or one that is missing makes all rows one language, "all".
         languages: only these.
+        limit: only the first so many rows of each language.
 
     Raises:
         FileNotFoundError: there are no such files.
@@ -53,7 +59,7 @@ def read_sentences(
         groups = {code: groups[code] for code in languages}
     if not groups:
         raise ValueError(f"{data} is empty.")
-    return dict(sorted(groups.items()))
+    return {code: own[:limit] for code, own in sorted(groups.items())}
 
 
 def sts_report(
@@ -63,13 +69,14 @@ def sts_report(
     columns: tuple[str, str, str] = ("sentence1", "sentence2", "label"),
     language_column: str | None = "lang",
     languages: Iterable[str] | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Semantic textual similarity: Spearman's correlation of the cosine of two sentences with what people said.
 
     Arguments and errors as those of `read_sentences`; `columns` are the two sentences and the judgement.
     """
     table = []
-    for language, rows in read_sentences(data, split, columns, language_column, languages).items():
+    for language, rows in read_sentences(data, split, columns, language_column, languages, limit).items():
         first, second, judged = (list(values) for values in zip(*rows, strict=True))
         vectors = encoder.texts(first + second)
         cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(1)
@@ -95,13 +102,14 @@ def bitext_report(
     columns: tuple[str, str] = ("sentence", "english"),
     language_column: str | None = "lang",
     languages: Iterable[str] | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Finding translations, as with Tatoeba: how often the nearest sentence of the other language is the translation.
 
     Arguments and errors as those of `read_sentences`; `columns` are the sentence and its translation.
     """
     table, chances = [], []
-    for language, rows in read_sentences(data, split, columns, language_column, languages).items():
+    for language, rows in read_sentences(data, split, columns, language_column, languages, limit).items():
         own, other = (list(values) for values in zip(*rows, strict=True))
         vectors, translated = encoder.texts(own), encoder.texts(other)
         places = torch.arange(len(rows))
