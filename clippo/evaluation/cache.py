@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import torch
 from PIL import Image
@@ -68,7 +69,7 @@ def cell_fingerprint(cell: Any) -> str:
     """Hash of one picture as a data set holds it: file bytes where there are any, else the pixels.
 
     Args:
-        cell: `{"bytes", "path"}`, bytes, a file name, a PIL image or an array.
+        cell: `{"bytes", "path"}`, bytes, a file name or address, a PIL image or an array.
     """
     content = cell_bytes(cell)
     if content is not None:
@@ -81,7 +82,7 @@ def cell_bytes(cell: Any) -> bytes | None:
     """The encoded file behind a picture of a data set, or None where there is none.
 
     Raises:
-        FileNotFoundError: the cell is a file name, and the file is missing.
+        FileNotFoundError: the cell is a file name or an address, and nothing is there.
     """
     if isinstance(cell, dict):
         if cell.get("bytes") is not None:
@@ -91,7 +92,10 @@ def cell_bytes(cell: Any) -> bytes | None:
             return b""
     if isinstance(cell, bytes):
         return cell
-    return Path(cell).read_bytes() if isinstance(cell, str | Path) else None
+    if not isinstance(cell, str | Path):
+        return None
+    with fsspec.open(str(cell), "rb") as file:  # streamed folders of pictures come as addresses
+        return file.read()
 
 
 class EmbeddingCache:

@@ -35,10 +35,13 @@ def read_pairs(
         ValueError: no captions are named, or none in a language that was asked for.
     """
     wanted = list(languages) if languages is not None else None
-    if (Path(source.path) / "annotations.parquet").is_file():
-        pictures, found = _read_emoji(encoder, Path(source.path), limit)
-    elif not source.captions:
+    emoji = (Path(source.path) / "annotations.parquet").is_file()
+    if not emoji and not source.captions:
         raise ValueError(f"No captions named for {source.path}: pass captions, such as en=caption de=caption_de.")
+    if not emoji:
+        _check_languages(wanted, source.captions, source.path)
+    if emoji:
+        pictures, found = _read_emoji(encoder, Path(source.path), wanted, limit)
     elif source.split_is_language:
         pictures, found = _read_language_splits(encoder, source, wanted, streaming, limit)
     else:
@@ -50,17 +53,19 @@ def read_pairs(
         cells, kept = read_columns(rows, source.image, *distinct)
         pictures = encoder.pictures(cells)
         found = [collect_captions(language, [kept[name] for name in names]) for language, names in columns.items()]
-    if wanted is not None:
-        missing = [language for language in wanted if language not in {captions.language for captions in found}]
-        if missing:
-            raise ValueError(f"No captions in {', '.join(missing)} in {source.path}.")
-        found = [captions for captions in found if captions.language in set(wanted)]
     return pictures, found
 
 
-def _read_emoji(encoder: Encoder, folder: Path, limit: int | None) -> tuple[Pictures, list[Captions]]:
+def _check_languages(wanted: list[str] | None, there: Iterable[str], where: str | Path) -> None:
+    missing = [language for language in wanted or () if language not in set(there)]
+    if missing:
+        raise ValueError(f"No captions in {', '.join(missing)} in {where}.")
+
+
+def _read_emoji(
+    encoder: Encoder, folder: Path, wanted: list[str] | None, limit: int | None
+) -> tuple[Pictures, list[Captions]]:
     table = parquet.read_table(folder / "pictures.parquet").to_pylist()[:limit]
-    pictures = encoder.pictures(row["image"] for row in table)
     place = {row["id"]: i for i, row in enumerate(table)}
     annotations = parquet.read_table(folder / "annotations.parquet", columns=["id", "language", "script", "name"])
     found: dict[str, Captions] = {}
@@ -70,7 +75,9 @@ def _read_emoji(encoder: Encoder, folder: Path, limit: int | None) -> tuple[Pict
             own.texts.append(row["name"])
             own.rows.append(place[row["id"]])
             own.without -= 1
-    return pictures, [found[language] for language in sorted(found)]
+    _check_languages(wanted, found, folder)
+    pictures = encoder.pictures(row["image"] for row in table)
+    return pictures, [found[language] for language in sorted(found) if wanted is None or language in wanted]
 
 
 def _read_language_splits(encoder, source, wanted, streaming, limit) -> tuple[Pictures, list[Captions]]:
@@ -91,8 +98,6 @@ def _read_language_splits(encoder, source, wanted, streaming, limit) -> tuple[Pi
                 if row["image_id"] in place:
                     values[place[row["image_id"]]] = row[column]
         found.append(collect_captions(language, [values]))
-    if pictures is None:
-        raise ValueError(f"None of the languages {', '.join(wanted)} is in {source.path}.")
     return pictures, found
 
 
