@@ -1,6 +1,8 @@
 """The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
 
+import json
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -11,8 +13,9 @@ class ModelArguments:
     """Which model to train: a new one by preset and overrides, or one that exists."""
 
     preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
-    model: dict = field(
-        default_factory=dict, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
+    # `dict | str | None` is how HfArgumentParser takes a mapping from YAML and the same as JSON from the command line.
+    model: dict | str | None = field(
+        default=None, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
     )
     init_from: str | None = field(
         default=None, metadata={"help": "Folder or hub name of a CLIPPO to go on from, instead of a new model."}
@@ -25,6 +28,9 @@ class ModelArguments:
         default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2, flex_attention."}
     )
     font: str | None = field(default=None, metadata={"help": "Font file(s) of a new model; default: packaged Unifont."})
+
+    def __post_init__(self):
+        self.model = from_json("model", self.model, dict) or {}
 
 
 @dataclass
@@ -50,6 +56,22 @@ class DataArguments:
         default_factory=lambda: ["captions"],
         metadata={"help": "Parquet: columns of texts, strings or lists of strings."},
     )
+
+
+def from_json(name: str, value: Any, kind: type) -> Any:
+    """A structured argument: as it is when it came from YAML or Python, parsed when it is text from a command line.
+
+    Raises:
+        ValueError: The text is no JSON, or not of `kind` (dict or list).
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--{name} {value!r} is no JSON ({error}); quote it for the shell.") from error
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__} {value!r}.")
+    return value
 
 
 def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tuple:
