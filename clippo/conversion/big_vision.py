@@ -224,8 +224,8 @@ def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
     tensors = model.state_dict()
     if "logit_bias" in tensors:
         raise ConversionError(
-            "The model has a logit_bias, which the sigmoid loss needs and big_vision's CLIPPO has no place for. If only "
-            "the embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
+            "The model has a logit_bias, which the sigmoid loss needs and big_vision's CLIPPO has no place for. If "
+            "only the embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
         )
     return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
 

@@ -289,6 +289,7 @@ def steps_of_a_process(rank: int):
             for block in model.vision_model.encoder.layers:
                 fully_shard(block)
             fully_shard(model.vision_model.head)
+            fully_shard(model.projection)
             fully_shard(model)
             step(model, batch)  # the second step meets what the first one left behind
             loss, grads = step(model, batch)
