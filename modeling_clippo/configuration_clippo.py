@@ -45,6 +45,11 @@ class ClippoConfig(PreTrainedConfig):
         attention_dropout: Dropout on attention weights while training; 0 officially.
         classifier_dropout: Dropout before the linear layer of the classification heads.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
+        logit_scale_max: Bound of that multiplier, None for none as officially (CLIP uses 100). Above it the temperature
+            gets no gradient.
+        logit_bias_init_value: Initial value of a learned number added to the scaled cosines, None for no such
+            parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
+        loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO's) or "sigmoid" (SigLIP's).
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
             what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
         initializer_range: Standard deviation of new classification heads.
@@ -58,6 +63,8 @@ class ClippoConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "logits_per_image",
         "logits_per_text",
+        "loss_per_pair",
+        "hit_per_pair",
         "last_hidden_state",
         "pooler_output",
         "vision_model_output",
@@ -79,6 +86,9 @@ class ClippoConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
     logit_scale_init_value: float | int = math.log(10.0)
+    logit_scale_max: float | int | None = None
+    logit_bias_init_value: float | int | None = None
+    loss_type: str = "softmax"
     skip_blank_patches: bool = False
     initializer_range: float | int = 0.02
     pad_token_id: int | None = 0
@@ -105,6 +115,18 @@ class ClippoConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
+
+    def validate_loss(self):
+        """The loss exists and has the parameters it needs."""
+        if self.loss_type not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose 'softmax' or 'sigmoid'.")
+        if self.loss_type == "sigmoid" and self.logit_bias_init_value is None:
+            raise ValueError(
+                "loss_type='sigmoid' needs a bias, or nearly all pairs start on the wrong side; set "
+                "logit_bias_init_value (SigLIP: -10)."
+            )
+        if self.logit_scale_max is not None and not self.logit_scale_max > 0:
+            raise ValueError(f"logit_scale_max={self.logit_scale_max} leaves no scale; give a positive one, or None.")
 
     @property
     def canvas_size(self) -> tuple[int, int]:

@@ -216,8 +216,17 @@ def change_resolution(model: ClippoModel, resolution: int | Sequence[int]) -> No
 
 
 def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
-    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`."""
+    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`.
+
+    Raises:
+        ConversionError: The model has a `logit_bias`, which the official one has no place for.
+    """
     tensors = model.state_dict()
+    if "logit_bias" in tensors:
+        raise ConversionError(
+            "The model has a logit_bias, which the sigmoid loss needs and big_vision's CLIPPO has no place for. If "
+            "only the embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
+        )
     return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
 
 
