@@ -116,6 +116,19 @@ def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
     return KeptPatches(index, mask, inked.shape[1])
 
 
+def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
+    """Position embeddings (1, h*w, D) of one grid of patches (h, w) for another one.
+
+    The official loader resamples with scipy's `zoom(order=1)`, which is bilinear with aligned corners (big_vision
+    `models/vit.py`, `resample_posemb`).
+    """
+    if old_grid == new_grid:
+        return positions
+    grid = positions.unflatten(1, old_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
+    grid = F.interpolate(grid.float(), size=new_grid, mode="bilinear", align_corners=True)
+    return grid.flatten(2).transpose(1, 2).to(positions.dtype)
+
+
 class ClippoEmbeddings(nn.Module):
     """Patch projection plus learned positions. There is no class token: the pooling head has its own query."""
 
@@ -129,16 +142,8 @@ class ClippoEmbeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
 
     def positions_for(self, rows: int, columns: int) -> torch.Tensor:
-        """Position embeddings (1, rows*columns, D), resampled if the canvas is not the trained one.
-
-        The official loader resamples with scipy's `zoom(order=1)`, which is bilinear with aligned corners
-        (big_vision `models/vit.py`, `resample_posemb`).
-        """
-        if (rows, columns) == self.config.patch_grid:
-            return self.position_embedding
-        grid = self.position_embedding.unflatten(1, self.config.patch_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
-        grid = F.interpolate(grid.float(), size=(rows, columns), mode="bilinear", align_corners=True)
-        return grid.flatten(2).transpose(1, 2).to(self.position_embedding.dtype)
+        """Position embeddings (1, rows*columns, D), resampled if the canvas is not the trained one."""
+        return resample_positions(self.position_embedding, self.config.patch_grid, (rows, columns))
 
     def forward(
         self, values: torch.Tensor, interpolate_pos_encoding: bool = False, skip_blank_patches: bool = False
