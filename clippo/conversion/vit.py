@@ -1,9 +1,9 @@
 """A supervised vision transformer as the start of a new CLIPPO: transformers' ViT, or big_vision's as `.npz`.
 
 The paper's `i21k_init` models begin with an ImageNet-21k ViT. As in the official loader the patch projection, the
-positions, the blocks and the final LayerNorm are taken; class token, classifier and pooler are left behind; the MAP head,
-the projection and the temperature begin fresh (big_vision `configs/proj/clippo/train_clippo.py`: `dont_load` of `head`,
-`MAPHead_0` and `cls`; `models/vit.py`: `load`, `fix_old_checkpoints`, `resample_posemb`).
+positions, the blocks and the final LayerNorm are taken; class token, classifier and pooler are left behind; the MAP
+head, the projection and the temperature begin fresh (big_vision `configs/proj/clippo/train_clippo.py`: `dont_load` of
+`head`, `MAPHead_0` and `cls`; `models/vit.py`: `load`, `fix_old_checkpoints`, `resample_posemb`).
 
 What differs even then: the class token took part in every attention of the ViT and is missing here, also officially.
 And transformers' ViT computes exact GELU and LayerNorm with an epsilon of 1e-12, whereas big_vision trained its weights
@@ -30,8 +30,8 @@ from clippo.modeling_clippo.embeddings_clippo import resample_positions
 FRESH = ("MAP head", "projection", "temperature")  # stages of `weight_table` that no ViT has
 POSITIONS = "vision_model.embeddings.position_embedding"
 
-# From transformers' names to those of our tower. Checkpoints and older releases say `encoder.layer.0.attention.attention`
-# where current models say `layers.0.attention`. The order matters: "output.dense" alone is the MLP's.
+# From transformers' names to those of our tower. Older releases say `encoder.layer.0.attention.attention` where current
+# ones say `layers.0.attention`. The order matters: "output.dense" alone is the MLP's.
 RENAMED = (
     (r"^embeddings\.patch_embeddings\.projection\.", "embeddings.patch_embedding."),
     (r"^embeddings\.position_embeddings$", "embeddings.position_embedding"),
@@ -189,8 +189,8 @@ def _remarks(source: str | os.PathLike, theirs: ViTConfig, config: ClippoConfig)
     for name in ("hidden_act", "layer_norm_eps"):
         if getattr(theirs, name) != getattr(config, name):
             remarks.append(
-                f"{name}: {getattr(theirs, name)} in the ViT, {getattr(config, name)} here; right for weights that came "
-                "from big_vision, for others set it in the model's config"
+                f"{name}: {getattr(theirs, name)} in the ViT, {getattr(config, name)} here; right for weights that "
+                "came from big_vision, for others set it in the model's config"
             )
     try:
         pictures = ImageProcessingMixin.get_image_processor_dict(source)[0]

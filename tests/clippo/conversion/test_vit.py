@@ -103,13 +103,13 @@ def test_positions_are_resampled_as_for_another_canvas(tmp_path):
     [
         (
             dict(hidden_size=64),
-            "a ViT of hidden_size=32, the model to initialise has hidden_size=64; choose the preset",
+            "ViT of hidden_size=32, the model to initialise has hidden_size=64; choose the preset",
         ),
         (dict(num_hidden_layers=3), "num_hidden_layers=2, the model to initialise has num_hidden_layers=3"),
         (dict(num_attention_heads=2), "num_attention_heads=4, the model to initialise has num_attention_heads=2"),
         (
             dict(patch_size=8, intermediate_size=64),
-            "intermediate_size=80, patch_size=16, the model .*=64, patch_size=8",
+            "intermediate_size=80, patch_size=16, .*size=64, patch_size=8",
         ),
     ],
 )
@@ -136,11 +136,11 @@ def test_what_is_no_vit_is_named(tmp_path):
 
 def test_a_vit_with_parameters_missing_is_refused(tmp_path):
     save_vit(tmp_path, qkv_bias=False)
-    with pytest.raises(ConversionError, match="lacks 6 parameters of a ViT, such as that for .*q_proj.bias"):
+    with pytest.raises(ConversionError, match=r"lacks 6 parameters of a ViT, such as that for .*q_proj\.bias"):
         load_vit(make(), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "qkv_bias": True}))
-    with pytest.raises(ConversionError, match="lacks 6 parameters of a ViT, such as .*bias"):
+    with pytest.raises(ConversionError, match=r"lacks 6 parameters of a ViT, such as .*bias"):
         load_vit(make(), tmp_path)
 
 
@@ -182,16 +182,16 @@ def test_big_vision_files(tmp_path, old):
     [
         (
             lambda p: p.pop("Transformer/encoder_norm/scale"),
-            "lacks 1 parameters of a ViT, such as that for .*post_layer",
+            "lacks 1 parameters of a ViT, such as .*post_layer",
         ),
         (lambda p: p.pop("pos_embedding"), "is not a ViT of big_vision: it has no 'pos_embedding' of 3 axes"),
         (
             lambda p: p.update({"pos_embedding": np.zeros((1, 12, 32), np.float32)}),
-            "12 positions, which form no square",
+            "12 positions, which form no",
         ),
         (
             lambda p: p.update({"embedding/bias": np.zeros(3, np.float32)}),
-            r"'embedding/bias' .* shape \(3,\), not \(32,",
+            r"'embedding/bias' .* shape \(3,\), not",
         ),
     ],
 )
