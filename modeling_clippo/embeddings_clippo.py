@@ -78,6 +78,15 @@ class KeptPatches(NamedTuple):
         """(B, N, X) -> (B, M, X)"""
         return tokens.gather(1, self.index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
+    def side_by_side(self, pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
+        """(B, c, H, W) -> (1, c, P, B*M*P): the kept patches of the whole batch as one long picture.
+
+        The projection takes that as it takes any picture; B*M pictures of one patch take several times as long (CPU).
+        """
+        patches = F.pixel_unshuffle(pixels, patch_size).flatten(2).transpose(1, 2)  # (B, N, c*P*P)
+        patches = self.pick(patches).view(-1, pixels.shape[1], patch_size, patch_size)  # (B*M, c, P, P)
+        return patches.permute(1, 2, 0, 3).flatten(2).unsqueeze(0)
+
     def by_length(self) -> list[tuple[torch.Tensor, int]]:
         """Rows of the batch, few patches first, in groups with the group's longest length: little left to pad.
 
@@ -104,9 +113,9 @@ def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
         pixels: (B, C, H, W) in [-1, 1].
         patch_size: P.
     """
-    contrast = (pixels - BACKGROUND).abs().amax(1, keepdim=True)  # (B, 1, H, W)
+    contrast = F.max_pool2d((pixels - BACKGROUND).abs(), patch_size).amax(1)  # (B, h, w)
     half_a_grey_level = 1 / 255
-    inked = F.max_pool2d(contrast, patch_size).flatten(1) > half_a_grey_level  # (B, N)
+    inked = contrast.flatten(1) > half_a_grey_level  # (B, N)
     first_of_empty = F.pad(~inked.any(1, keepdim=True), (0, inked.shape[1] - 1))
     inked = inked | first_of_empty
     count = inked.sum(1, keepdim=True)  # (B, 1)
@@ -155,6 +164,8 @@ class ClippoEmbeddings(nn.Module):
                 it does not consist of whole patches.
         """
         pixels = as_pixels(values, self.config.num_channels)
+        if pixels.stride(1) == 0:  # one channel, repeated: rendered text; the repeats are made last, of what is left
+            pixels = pixels[:, :1]
         (height, width), size = pixels.shape[-2:], self.config.patch_size
         if height % size or width % size:
             raise ValueError(f"A picture of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
@@ -166,11 +177,16 @@ class ClippoEmbeddings(nn.Module):
         positions = self.positions_for(height // size, width // size)  # (1, N, D)
         pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
         if not skip_blank_patches:
-            return self.patch_embedding(pixels).flatten(2).transpose(1, 2) + positions, None
+            return self._project(pixels) + positions, None
 
         kept = find_inked_patches(pixels, size)
-        patches = F.pixel_unshuffle(pixels, size)  # (B, C*P*P, h, w)
-        patches = kept.pick(patches.flatten(2).transpose(1, 2))  # (B, M, C*P*P)
-        patches = patches.flatten(0, 1).unflatten(1, (-1, size, size))  # (B*M, C, P, P)
-        tokens = self.patch_embedding(patches).unflatten(0, kept.index.shape).flatten(2)  # (B, M, D)
+        if kept.index.shape[1] > kept.total // 2:
+            tokens = kept.pick(self._project(pixels))  # cutting the patches out first would cost more than it saves
+        else:
+            tokens = self._project(kept.side_by_side(pixels, size))[0].unflatten(0, kept.index.shape)  # (B, M, D)
         return tokens + kept.pick(positions.expand(len(tokens), -1, -1)), kept
+
+    def _project(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, C or 1, H, W) -> (B, N, D), one channel standing for all."""
+        pixels = pixels.expand(-1, self.config.num_channels, -1, -1)
+        return self.patch_embedding(pixels).flatten(2).transpose(1, 2)
