@@ -6,7 +6,10 @@ A multiply-add counts as two. Only matrix products are counted, which is the con
 Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channels, E projection width.
 """
 
+import torch
+
 from clippo.modeling_clippo import ClippoConfig
+from clippo.modeling_clippo.embeddings_clippo import as_pixels, find_inked_patches
 
 BACKWARD = 2  # a matrix product has two gradients, each as dear as itself
 
@@ -38,3 +41,8 @@ def flops_per_image(config: ClippoConfig, patches: float | None = None) -> float
 def training_flops_per_pair(config: ClippoConfig, text_patches: float | None = None) -> float:
     """Forward and backward FLOPs of one image with one text of `text_patches` patches (None: the whole canvas)."""
     return (1 + BACKWARD) * (flops_per_image(config) + flops_per_image(config, text_patches))
+
+
+def mean_inked_patches(texts: torch.Tensor, config: ClippoConfig) -> float:
+    """Patches that a text has ink in, on average over a batch of canvases in any form that the model takes."""
+    return find_inked_patches(as_pixels(texts, config.num_channels), config.patch_size).mask.sum().item() / len(texts)
