@@ -31,7 +31,7 @@ class SkippedRows(TrainerCallback, ExportableState):
         seen = self.used + self.skipped
         if self.skipped > self.grace and self.skipped > self.max_skipped * seen:
             raise RuntimeError(
-                f"{self.skipped} of {seen} rows could not be used, more than max_skipped={self.max_skipped} allows; the "
+                f"{self.skipped} of {seen} rows could not be used, more than max_skipped={self.max_skipped}; the "
                 "warnings above give an example of each kind. Mend the data, or raise max_skipped."
             )
 

@@ -33,7 +33,7 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 class ContrastiveTrainer(Trainer):
-    """Trainer that knows what pairs need: exact mixtures, large batches on little memory, the paper's optimizer, meters.
+    """Trainer with what pairs need: exact mixtures, large batches on little memory, the paper's optimizer, meters.
 
     Logged beside what Trainer logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second`
     and `data_wait` since the last log, `mfu` where the device's peak is known, `image_text_loss` and `text_text_loss`
@@ -71,8 +71,8 @@ class ContrastiveTrainer(Trainer):
         self.args.logging_nan_inf_filter = False
         if self.args.gradient_accumulation_steps > 1:
             logger.warning(
-                "gradient_accumulation_steps=%d adds up gradients of separate batches: no pair sees more negatives. For "
-                "a larger contrastive batch in the same memory, raise per_device_train_batch_size and set "
+                "gradient_accumulation_steps=%d adds up gradients of separate batches: no pair sees more negatives. "
+                "For a larger contrastive batch in the same memory, raise per_device_train_batch_size and set "
                 "micro_batch_size.",
                 self.args.gradient_accumulation_steps,
             )
