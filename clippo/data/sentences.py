@@ -71,7 +71,5 @@ def consecutive_sentences(text: str, min_chars: int = 8, max_chars: int = 200) -
     sentences = [clean_sentence(text[start:end]) for start, end in sentence_spans(text)]
     fits = [min_chars <= len(sentence) <= max_chars for sentence in sentences]
     return [
-        (first, second)
-        for i, (first, second) in enumerate(itertools.pairwise(sentences))
-        if fits[i] and fits[i + 1]
+        (first, second) for i, (first, second) in enumerate(itertools.pairwise(sentences)) if fits[i] and fits[i + 1]
     ]

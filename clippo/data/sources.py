@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 from datasets import load_dataset
 
 BUILDERS = {
@@ -106,7 +107,7 @@ def open_source(spec: SourceSpec) -> "datasets.Dataset | datasets.IterableDatase
     """
     try:
         rows = _load(spec)
-    except datasets.exceptions.DatasetGenerationError as error:
+    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid) as error:
         raise ValueError(f"{spec.name}: {spec.path} cannot be read: {error.__cause__ or error}.") from error
     names = rows.column_names
     if names is None:  # a stream tells its columns with its first row
@@ -135,8 +136,22 @@ def _load(spec: SourceSpec):
                 f"{spec.name}: {spec.path} matches files of type {', '.join(suffixes)}; give one type of "
                 f"{', '.join(BUILDERS)}."
             )
+        if suffixes == [".tar"]:
+            for file in files:
+                _check_tar(file, spec.name)
         # Local files have no splits of their own: what the glob says is what is read.
         return load_dataset(BUILDERS[suffixes[0]], data_files=files, split="train", streaming=spec.streaming)
     if path.is_absolute() or spec.path.startswith("."):
         raise FileNotFoundError(f"{spec.name}: there is no {spec.path}.")
     return load_dataset(spec.path, spec.config, split=spec.split, streaming=spec.streaming)
+
+
+def _check_tar(file: str, name: str) -> None:
+    """A tar archive ends with two blocks of zeros; Python's tarfile takes one that was cut short for complete."""
+    size = Path(file).stat().st_size
+    with open(file, "rb") as archive:
+        archive.seek(max(0, size - 1024))
+        if size % 512 or archive.read().strip(b"\0"):
+            raise ValueError(
+                f"{name}: the shard {file} was cut short; download it again or take it out of the pattern."
+            )

@@ -115,7 +115,9 @@ class PairStream(IterableDataset):
             seeds = np.random.default_rng([self.seed, source, part, number_of_pass])
             count = 0
             try:
-                for cells in islice(shuffled, part if step > 1 else 0, None, step):
+                # Not iter(shuffled): in a worker that would divide the rows a second time, by rules of its own.
+                for batch in islice(shuffled.iter(batch_size=1), part if step > 1 else 0, None, step):
+                    cells = {column: values[0] for column, values in batch.items()}
                     yield count, cells, int(seeds.integers(2**62))
                     count += 1
             except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
