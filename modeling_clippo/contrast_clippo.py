@@ -6,6 +6,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 
+# torch.compile would unroll all parts into one graph, and its own checkpointing forgets the random numbers. Left alone,
+# this function calls an `encode` that is compiled once.
+@torch.compiler.disable(recursive=False)
 def in_micro_batches(
     encode: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, micro_batch_size: int
 ) -> torch.Tensor:

@@ -225,7 +225,7 @@ def contrastive_loss(
         gather: Score against the rows of all processes of the default group. All of them must then make this call, and
             backpropagate the same multiple of the loss. They may have different numbers of rows: a process weighs as
             much as it has rows, so that the average over processes of losses and gradients, which DDP and FSDP2 take,
-            is the global one.
+            is the global one. Learning those numbers is a small collective that the host waits for.
         tile_rows: b, texts scored at a time. None keeps a tile at about `TILE_NUMBERS` numbers. Affects memory and
             speed only.
 

@@ -199,7 +199,8 @@ class ClippoModel(ClippoPreTrainedModel):
 
     Set `micro_batch_size` to train with batches larger than memory: a training step then encodes that many pictures at
     a time and keeps nothing of them but their embeddings; backward encodes them once more, with the same dropout
-    (GradCache, arXiv 2101.06983). Loss and gradients are those of the whole batch. The attribute is not saved.
+    (GradCache, arXiv 2101.06983). Loss and gradients are those of the whole batch. The attribute is not saved. FSDP2
+    wants equally many encodings of every process, that is equal batches.
     """
 
     micro_batch_size: int | None = None

@@ -212,6 +212,18 @@ def test_random_numbers_between_forward_and_backward_do_not_matter():
     assert torch.equal(after, torch.rand(1))  # backward gave the generator back as it was
 
 
+def test_compiled_micro_batches_repeat_their_dropout():
+    model, batch = make(attention_dropout=0.5), pairs(4)
+    model.micro_batch_size = 2
+    expected = step(model, batch)
+    compiled = torch.compile(model, backend="eager")
+    model.zero_grad()
+    torch.manual_seed(3)
+    loss = compiled(**batch).loss
+    loss.backward()
+    assert_same_step((loss.detach(), gradients(model)), expected)
+
+
 def test_micro_batches_keep_embeddings_only():
     model, kept = make(), {}
     for micro_batch_size in (None, 4):
@@ -254,6 +266,7 @@ EVEN, UNEVEN = ((2, 2), (2, 2)), ((3, 1), (1, 3))
 STEPS = [
     # wrapper, share of the processes, options of the model, micro_batch_size, gradient checkpointing
     ("ddp", UNEVEN, {}, None, False),
+    ("ddp", EVEN, {}, 3, False),
     ("ddp", UNEVEN, {**SIGMOID, "skip_blank_patches": True}, 2, True),
     ("fsdp2", EVEN, {}, None, False),
     ("fsdp2", EVEN, {**SIGMOID, "skip_blank_patches": True}, None, False),
@@ -283,7 +296,8 @@ def steps_of_a_process(rank: int):
         if checkpointing:
             model.gradient_checkpointing_enable()
         if wrapper == "ddp":
-            loss, grads = step(DistributedDataParallel(model), batch)
+            # As Trainer wraps it.
+            loss, grads = step(DistributedDataParallel(model, find_unused_parameters=not checkpointing), batch)
             grads = {name.removeprefix("module."): gradient for name, gradient in grads.items()}
         else:
             for block in model.vision_model.encoder.layers:
