@@ -18,7 +18,11 @@ class ModelArguments:
         default=None, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
     )
     init_from: str | None = field(
-        default=None, metadata={"help": "Folder or hub name of a CLIPPO to go on from, instead of a new model."}
+        default=None,
+        metadata={
+            "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change image_size "
+            "and skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
+        },
     )
     canvas_format: str = field(
         default="packed",
@@ -35,26 +39,60 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What to train on."""
+    """What to train on: `sources` (docs/data.md), or one of two shorthands, `dataset`."""
 
-    dataset: str = field(
-        default="emoji", metadata={"help": "'emoji' (scripts/build_emoji_dataset.py) or 'parquet' (image-text files)."}
+    sources: list | str | None = field(
+        default=None, metadata={"help": "Sources to mix, a list of mappings (docs/data.md); in the place of `dataset`."}
     )
-    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
-    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
-    name_probability: float = field(
-        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
+    validation: dict | str | None = field(
+        default=None, metadata={"help": "The source to evaluate on, a mapping (docs/data.md)."}
+    )
+    max_skipped: float = field(
+        default=0.05, metadata={"help": "Largest share of unusable rows (broken picture, no text) before the run stops."}
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "Streaming sources: rows among which the next one is drawn."}
+    )
+    flip: bool = field(default=False, metadata={"help": "Mirror every second photograph."})
+    randaugment: list[int] | None = field(
+        default=None, metadata={"help": "RandAugment of photographs: operations a picture and magnitude, as '2 10'."}
     )
     texts_per_image: int = field(
         default=1, metadata={"help": "Texts an image is trained with in one step; it is encoded once for all of them."}
     )
-    anchor: str | None = field(
-        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+
+    dataset: str = field(
+        default="emoji",
+        metadata={"help": "'emoji' (scripts/build_emoji_dataset.py), or 'parquet': train*/validation*.parquet files."},
     )
+    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
     image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
     caption_columns: list[str] = field(
         default_factory=lambda: ["captions"],
         metadata={"help": "Parquet: columns of texts, strings or lists of strings."},
+    )
+    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
+    name_probability: float = field(
+        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
+    )
+    anchor: str | None = field(
+        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+    )
+
+    def __post_init__(self):
+        self.sources = from_json("sources", self.sources, list)
+        self.validation = from_json("validation", self.validation, dict)
+        if self.randaugment is not None and len(self.randaugment) != 2:
+            raise ValueError(f"randaugment={self.randaugment} must be two numbers, operations and magnitude: 2 10.")
+
+
+@dataclass
+class StepArguments:
+    """How a step is computed."""
+
+    micro_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Encode that many pictures at a time (GradCache): the batch may be larger than memory."},
     )
 
 

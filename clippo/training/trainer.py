@@ -84,7 +84,7 @@ class ContrastiveTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if hasattr(dataset, "train_sampler"):
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return dataset.train_sampler(self._train_batch_size, seed)
+            return dataset.train_sampler(self._train_batch_size, seed, self.args.world_size)
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:

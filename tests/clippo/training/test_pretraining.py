@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from transformers import TrainingArguments
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
@@ -159,17 +160,33 @@ def test_only_kernels_decay():
 
 
 def test_a_batch_that_the_data_cannot_fill(emoji_folder, tmp_path):
-    with pytest.raises(ValueError, match="do not fill one batch of 999 on 1 processes"):
+    with pytest.raises(ValueError, match="a batch takes 999 of them on each of 1 processes"):
         train(emoji_folder, tmp_path, per_device_train_batch_size=999)
 
 
-def test_the_font_belongs_to_the_model_that_is_gone_on_from(tmp_path):
-    with pytest.raises(ValueError, match="cannot replace the font of runs/before"):
-        build_model(ModelArguments(init_from="runs/before", font="other.ttf"))
+def test_what_the_weights_that_are_gone_on_from_fix(whole_run):
+    folder = str(whole_run[1])
+    with pytest.raises(ValueError, match=f"cannot replace the font of {folder}"):
+        build_model(ModelArguments(init_from=folder, font="other.ttf"))
+    with pytest.raises(ValueError, match="model sets hidden_size, which the weights of .* fix; only image_size"):
+        build_model(ModelArguments(init_from=folder, model={"hidden_size": 64}))
+
+
+def test_a_larger_canvas_for_a_trained_model(whole_run, tmp_path):
+    folder = str(whole_run[1])
+    model, processor = build_model(ModelArguments(init_from=folder, model={"image_size": 64}))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, processor = ClippoModel.from_pretrained(tmp_path), ClippoProcessor.from_pretrained(tmp_path)
+    inputs = processor(images=Image.new("RGB", (9, 9)), text=["hello"], return_tensors="pt")
+    assert inputs["pixel_values"].shape[-1] == 64 and model.config.image_size == 64
+    with torch.no_grad():
+        assert model(**inputs).logits_per_image.shape == (1, 1)
 
 
 def test_an_unknown_data_set(tmp_path):
+    processor = ClippoProcessor.from_size(32)
     with pytest.raises(ValueError, match="dataset='laion'"):
-        build_data(DataArguments(dataset="laion"), ClippoProcessor.from_size(32))
-    with pytest.raises(FileNotFoundError, match=r"No train\*.parquet"):
-        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), ClippoProcessor.from_size(32))
+        build_data(DataArguments(dataset="laion"), processor, arguments(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*train\*.parquet"):
+        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), processor, arguments(tmp_path))
