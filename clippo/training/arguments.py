@@ -48,7 +48,8 @@ class DataArguments:
         default=None, metadata={"help": "The source to evaluate on, a mapping (docs/data.md)."}
     )
     max_skipped: float = field(
-        default=0.05, metadata={"help": "Largest share of unusable rows (broken picture, no text) before the run stops."}
+        default=0.05,
+        metadata={"help": "Largest share of unusable rows (broken picture, no text) before the run stops."},
     )
     shuffle_buffer: int = field(
         default=1000, metadata={"help": "Streaming sources: rows among which the next one is drawn."}

@@ -59,9 +59,7 @@ def _go_on_from(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
         )
     processor = ClippoProcessor.from_pretrained(args.init_from)
     processor.tokenizer.canvas_format = args.canvas_format
-    model = ClippoModel.from_pretrained(
-        args.init_from, dtype="float32", attn_implementation=args.attn_implementation
-    )
+    model = ClippoModel.from_pretrained(args.init_from, dtype="float32", attn_implementation=args.attn_implementation)
     changes = dict(args.model)
     size = changes.pop("image_size", None)
     if size is not None:

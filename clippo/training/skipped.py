@@ -35,11 +35,13 @@ class SkippedRows(TrainerCallback, ExportableState):
                 "warnings above give an example of each kind. Mend the data, or raise max_skipped."
             )
 
+    @property
+    def attributes(self) -> dict[str, int]:
+        """What is saved: rows used and rows skipped so far."""
+        return {"used": self.used, "skipped": self.skipped}
+
     def state(self) -> dict:
-        return {
-            "args": {"max_skipped": self.max_skipped, "grace": self.grace},
-            "attributes": {"used": self.used, "skipped": self.skipped},
-        }
+        return {"args": {"max_skipped": self.max_skipped, "grace": self.grace}, "attributes": self.attributes}
 
     def on_train_begin(self, args, state, control, **kwargs):
         # Trainer restores callbacks only on demand, and then all of them; this count always goes on.
