@@ -51,7 +51,8 @@ class ClippoConfig(PreTrainedConfig):
             parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
         loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO's) or "sigmoid" (SigLIP's).
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
-            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
+            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
+            new models, which begin with `from_preset`.
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 
@@ -142,7 +143,10 @@ class ClippoConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "ClippoConfig":
-        """Config of a size known by its big_vision name, such as "B/16" or "Ti/32".
+        """Config of a new model of a size known by its big_vision name, such as "B/16" or "Ti/32".
+
+        Unlike `ClippoConfig()`, which is the released model, it skips blank patches (ours): a text then costs what its
+        ink costs. `skip_blank_patches=False` trains as the paper does.
 
         Args:
             name: Size letter (Ti, S, B, L, H), a slash, the patch size in pixels.
@@ -161,6 +165,7 @@ class ClippoConfig(PreTrainedConfig):
             "intermediate_size": mlp,
             "num_attention_heads": heads,
             "patch_size": int(patch),
+            "skip_blank_patches": True,
         }
         return cls(**{**shape, **overrides})
 

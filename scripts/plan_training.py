@@ -16,7 +16,7 @@ from clippo.training.scaling import OPTIMIZERS, SHARDINGS, Plan, plan_table
 @dataclass
 class PlanArguments:
     preset: str = field(default="B/16", metadata={"help": "Size of the model: Ti, S, B, L or H, '/', patch side."})
-    model: dict = field(default_factory=dict, metadata={"help": "ClippoConfig fields over the preset's, as JSON."})
+    image_size: int = field(default=224, metadata={"help": "Side of the canvas in pixels."})
     global_batch: list[int] = field(default_factory=lambda: [10240], metadata={"help": "Pairs a step."})
     gpus: list[int] = field(default_factory=lambda: [8, 32, 64, 128, 256], metadata={"help": "How many GPUs."})
     text_patches: int | None = field(
@@ -33,7 +33,7 @@ class PlanArguments:
 def main(arguments: list[str] | None = None) -> None:
     (args,) = HfArgumentParser(PlanArguments).parse_args_into_dataclasses(arguments)
     try:
-        config = ClippoConfig.from_preset(args.preset, **args.model)
+        config = ClippoConfig.from_preset(args.preset, image_size=args.image_size)
         plans = [
             Plan(
                 config,

@@ -189,7 +189,7 @@ def fit(plan: Plan, gpu_bytes: float) -> Plan | None:
 
     In order: all at once; micro-batches, the largest power of two that fits; these with checkpointing.
     """
-    micro_batches = [2**k for k in range(plan.pairs_per_gpu.bit_length() - 1, -1, -1) if 2**k < plan.pairs_per_gpu]
+    micro_batches = [2**k for k in range(plan.pairs_per_gpu.bit_length() - 1, -1, -1)]
     options = [(None, False), *((m, False) for m in micro_batches), *((m, True) for m in micro_batches)]
     for micro_batch, checkpointing in options:
         candidate = replace(plan, micro_batch=micro_batch, checkpointing=checkpointing)
@@ -216,8 +216,8 @@ def plan_table(plans: list[Plan], gpu_bytes: float, peak: float, utilisation: fl
         f"{count / 1e6:.0f} M parameters, {rows * columns} patches. Measured (fake tensors on the CPU, bf16 autocast, "
         f"SDPA): a picture keeps {kept[False]:.1f} MB for backward, {kept[True]:.1f} MB with checkpointing.",
         f"Exact: {flops_per_image(config) / 1e9:.1f} GFLOP forward a picture. By formula: the other memory. Assumed, "
-        f"not measured: {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s, with communication hidden behind it: see whether the "
-        "network can send as much as the last column but one says.",
+        f"not measured: {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s, with communication hidden behind it: see "
+        "whether the network can send what the last column but one says.",
         "",
         "| pairs a step | GPUs | pairs a GPU | micro-batch | checkpointing | GB a GPU | of it activations | s a step | "
         "pairs/s | MFU | GB/s sent a GPU | days |",
