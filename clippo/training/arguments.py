@@ -20,8 +20,8 @@ class ModelArguments:
     init_from: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change image_size "
-            "and skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
+            "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change "
+            "image_size and skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
         },
     )
     canvas_format: str = field(
