@@ -11,9 +11,9 @@ is the share of one process of eight too, with the gathered rows at hand and nob
 has the time of the network in it.
 
 "kept" counts every storage that autograd saves once, embeddings included. "peak" is how much the resident memory of a
-process grows over the embeddings in its first forward and backward. Times are CPU seconds of one thread for the second,
-the best of several interleaved rounds. A way whose peak would not fit below --limit-gib (four times its peak at half
-the batch) is left out.
+process grows, in its first forward and backward, beyond what making the embeddings took. Times are CPU seconds of one
+thread for the second, the best of several interleaved rounds. A way whose peak would not fit below --limit-gib (four
+times its peak at half the batch) is left out.
 
 Run: python benchmarks/contrastive_loss.py [--width 768] [--batches 2048 4096 8192 16384] [--rounds 2]
 """
