@@ -1,6 +1,7 @@
 """transformers.Trainer for contrastive pairs: a few hooks, no loop."""
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import EvalPrediction, Trainer
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
+from clippo.training.fsdp import keep_loss_in_float32
 from clippo.training.meters import TrainingMeters, peak_flops
 from clippo.training.optimization import (
     OptimizerArguments,
@@ -76,6 +78,10 @@ class ContrastiveTrainer(Trainer):
                 "micro_batch_size.",
                 self.args.gradient_accumulation_steps,
             )
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        keep_loss_in_float32(self.accelerator)
 
     # ---------------------------------------------------------------------------------------------------- data
 
@@ -199,7 +205,8 @@ class ContrastiveTrainer(Trainer):
                 logs["skipped"] = self.skipped_rows.skipped
             scale = self.accelerator.unwrap_model(self.model).logit_scale.detach()
             scale = scale.full_tensor() if isinstance(scale, DTensor) else scale
-            logs["logit_scale"] = round(scale.exp().item(), 3)
+            limit = self.accelerator.unwrap_model(self.model).config.logit_scale_max or math.inf
+            logs["logit_scale"] = round(min(scale.exp().item(), limit), 3)
         super().log(logs, *args, **kwargs)
 
 
