@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer
 
@@ -49,7 +51,8 @@ class ContrastiveTrainer(Trainer):
 
     Raises:
         FloatingPointError: The loss, or a weight about to be saved, is not finite: nothing of it is saved.
-        RuntimeError: Too many rows of the data could not be used.
+        RuntimeError: Too many rows of the data could not be used; or `evaluate` came before `train` on several
+            processes, which would then train apart.
     """
 
     def __init__(
@@ -130,6 +133,18 @@ class ContrastiveTrainer(Trainer):
             return super().get_batch_samples(*args, **kwargs)
 
     # ---------------------------------------------------------------------------------------------------- optimizer
+
+    def _prepare_for_training(self, *args, **kwargs):
+        """As Trainer's, which says nothing when a model that was evaluated first trains without data parallelism."""
+        model, loader = super()._prepare_for_training(*args, **kwargs)
+        several = self.accelerator.distributed_type in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        sharded = getattr(self, "is_distributed_loading_by_transformers", False)
+        if several and not sharded and not any(isinstance(part, DistributedDataParallel) for part in model.modules()):
+            raise RuntimeError(
+                f"The gradients of {self.args.world_size} processes would not be averaged: Accelerate does not wrap a "
+                "model that it has prepared for evaluation. Train first, or set eval_on_start=True."
+            )
+        return model, loader
 
     def create_optimizer(self, model=None):
         if self.optimizer is None and self.optimizer_arguments.optimizer != "trainer":

@@ -10,7 +10,7 @@ from clippo import ClippoConfig, ClippoForImageClassification, ClippoModel, Clip
 from clippo.modeling_clippo import contrast_clippo, modeling_clippo
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 
-from .processes import run_processes
+from ..processes import run_processes
 from .test_loss_clippo import retained_bytes
 
 SHAPE = dict(

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 
-from .processes import run_processes
+from ..processes import run_processes
 
 KINDS = pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 
