@@ -31,8 +31,15 @@ EXTRAS_REQUIRE = {
     "shaping": ["uharfbuzz>=0.50", "python-bidi>=0.6"],
     "plot": ["matplotlib>=3.8"],
     "train": ["tensorboard>=2.16"],
+    "evaluation": ["scikit-learn>=1.4", "scipy>=1.11"],
     "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],
+}
+# Doors to other projects: not part of `all`, since they bring large trees of their own.
+DOORS = {
+    "sentence-transformers": ["sentence-transformers>=6.2"],
+    "search": ["faiss-cpu>=1.9"],
+    "clip-benchmark": ["clip-benchmark>=1.6"],
 }
 EXTRAS_REQUIRE["all"] = sorted({requirement for extra in EXTRAS_REQUIRE.values() for requirement in extra})
 
@@ -78,8 +85,8 @@ setup(
         "clippo.modeling_clippo": "modeling_clippo",
         "clippo.processing": "processing",
     },
-    package_data={"clippo": ["py.typed"], "clippo.processing": ["fonts/*"]},
+    package_data={"clippo": ["py.typed"], "clippo.evaluation": ["*.json"], "clippo.processing": ["fonts/*"]},
     install_requires=INSTALL_REQUIRES,
-    extras_require=EXTRAS_REQUIRE,
+    extras_require={**EXTRAS_REQUIRE, **DOORS},
     zip_safe=False,  # FreeType opens the fonts by file name
 )

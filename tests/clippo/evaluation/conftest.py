@@ -1,7 +1,12 @@
-"""A tiny model with random weights and its processor."""
+"""A tiny model with random weights and its processor; small data sets on disk."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from PIL import Image as PILImage
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 
@@ -20,3 +25,74 @@ def tiny():
         skip_blank_patches=True,
     )
     return ClippoModel(config), ClippoProcessor.from_size(32)
+
+
+COLORS = ("red", "lime", "blue")
+
+
+def square(color, seed):
+    """A PNG of one colour with some noise."""
+    noise = np.random.default_rng(seed).integers(0, 60, (8, 8, 3))
+    pixels = np.abs(np.asarray(PILImage.new("RGB", (8, 8), color)).astype(int) - noise).astype(np.uint8)
+    stream = io.BytesIO()
+    PILImage.fromarray(pixels).save(stream, "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """Folder with train.parquet (8 a class) and test.parquet (12 pictures, one of them broken): three colours in four
+    classes, the third and fourth of one canonical name, the fourth without pictures."""
+    folder = tmp_path_factory.mktemp("labelled")
+    names = ClassLabel(names=["red", "lime_green", "blue", "Blue!"])
+    features = Features({"image": Image(), "label": names})
+    for split, count in (("train", 24), ("test", 12)):
+        rows = [{"image": square(COLORS[i % 3], i + count), "label": i % 3} for i in range(count)]
+        if split == "test":
+            rows[4]["image"] = {"bytes": b"no picture", "path": None}
+        Dataset.from_list(rows, features=features).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory):
+    """Folder with test.parquet: six pictures; two English captions each, one German for four, none in French."""
+    folder = tmp_path_factory.mktemp("captioned")
+    features = Features({"image": Image(), "en": List(Value("string")), "de": Value("string"), "fr": Value("string")})
+    rows = [
+        {
+            "image": square(COLORS[i % 3], i),
+            "en": [f"picture {i}", f"number {i}"],
+            "de": f"Bild {i}" if i < 4 else ("" if i == 4 else None),
+            "fr": None,
+        }
+        for i in range(6)
+    ]
+    Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
+    return folder
+
+
+class Oracle:
+    """Stands in for an `Encoder`: pictures and texts that hold the same digit, or colour, get the same unit vector."""
+
+    texts_cut = 0
+
+    def __init__(self, encoder, vector):
+        self.encoder, self.vector = encoder, vector
+
+    def __getattr__(self, name):
+        return getattr(self.encoder, name)
+
+    def pictures(self, cells, **options):
+        pictures = self.encoder.pictures(cells, **options)
+        pictures.vectors = torch.stack([self.vector(row) for row in pictures.kept])
+        return pictures
+
+    def texts(self, texts):
+        return torch.stack([self.vector(text) for text in texts])
+
+
+@pytest.fixture
+def oracle():
+    """Function making an `Oracle` of an encoder and a function from row numbers and texts to vectors."""
+    return Oracle

@@ -1,0 +1,95 @@
+"""A module for sentence-transformers that encodes lists of texts and pictures mixed.
+
+Without it `SentenceTransformer("folder")` encodes texts and pictures too, but not both in one call.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+try:
+    from sentence_transformers.base.modules import InputModule
+except ImportError as error:
+    raise ImportError("This needs sentence-transformers: pip install 'clippo[sentence-transformers]'.") from error
+
+
+class ClippoSentenceModule(InputModule):
+    """Texts and pictures, in one list, to projected vectors.
+
+    Args:
+        model: a `ClippoModel`.
+        processor: its `ClippoProcessor`.
+    """
+
+    config_keys: list[str] = []
+
+    def __init__(self, model: Any, processor: Any):
+        super().__init__()
+        self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+
+    @property
+    def modalities(self) -> list[str]:
+        """ "message" is how sentence-transformers calls a batch that mixes kinds."""
+        return ["text", "image", "message"]
+
+    def preprocess(self, inputs: list, prompt: str | None = None, **kwargs) -> dict[str, torch.Tensor]:
+        """Both kinds of pixels, and the places in `inputs` that they belong to."""
+        is_text = [isinstance(item, str) for item in inputs]
+        features: dict[str, torch.Tensor] = {}
+        texts = [(prompt or "") + item for item, text in zip(inputs, is_text, strict=True) if text]
+        images = [item for item, text in zip(inputs, is_text, strict=True) if not text]
+        if texts:
+            features |= self.processor(text=texts, return_tensors="pt")
+        if images:
+            features |= self.processor(images=images, return_tensors="pt")
+        return {**features, "is_text": torch.tensor(is_text)}
+
+    def forward(self, features: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor]:
+        """Adds `sentence_embedding` (B, E), not normalised."""
+        parts = {}
+        if "text_pixel_values" in features:
+            parts[True] = self.model.get_text_features(features["text_pixel_values"]).pooler_output
+        if "pixel_values" in features:
+            parts[False] = self.model.get_image_features(features["pixel_values"]).pooler_output
+        is_text = features["is_text"]
+        some = next(iter(parts.values()))
+        embeddings = some.new_zeros(len(is_text), some.shape[-1])
+        for kind, vectors in parts.items():
+            places = (is_text == kind).nonzero().flatten()
+            embeddings = embeddings.index_copy(0, places, vectors.to(embeddings.dtype))
+        return {**features, "sentence_embedding": embeddings}
+
+    def get_embedding_dimension(self) -> int:
+        """E."""
+        return self.model.config.projection_dim
+
+    def save(self, output_path: str, *args, safe_serialization: bool = True, **kwargs) -> None:
+        self.model.save_pretrained(output_path)
+        self.processor.save_pretrained(output_path)
+
+    @classmethod
+    def load(cls, model_name_or_path: str, **kwargs) -> "ClippoSentenceModule":
+        options = {
+            name: kwargs[old]
+            for old, name in (("token", "token"), ("revision", "revision"), ("cache_folder", "cache_dir"))
+            if kwargs.get(old) is not None
+        }
+        model = AutoModel.from_pretrained(model_name_or_path, **options, **(kwargs.get("model_kwargs") or {}))
+        return cls(model, AutoProcessor.from_pretrained(model_name_or_path, **options))
+
+
+def add_to_folder(folder: str | Path) -> None:
+    """Writes the `modules.json` that makes `SentenceTransformer(folder)` use this module; the folder stays a CLIPPO's.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"No model in {folder}: save one there first.")
+    kind = f"{ClippoSentenceModule.__module__}.{ClippoSentenceModule.__name__}"
+    modules = [{"idx": 0, "name": "0", "path": "", "type": kind}]
+    (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,122 @@
+"""Relevance maps laid over what the model read, and relevance of single letters."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from clippo.visualization.grad_cam import grad_cam
+from clippo.visualization.inputs import image_pixels
+from clippo.visualization.rollout import patch_relevance
+from clippo.visualization.sheet import GREY, INK, MARGIN, PAPER, font
+
+METHODS = {"rollout": "attention roll-out", "grad-cam": "Grad-CAM"}
+# Relevance 0, 1/2 and 1 on top of a grey picture: nothing, orange, dark red.
+HEAT = np.array([(255, 255, 255), (253, 174, 97), (165, 0, 38)], dtype=np.float64)
+PANEL = 480  # pixels of a panel's longer side
+
+
+def overlay(pixels: np.ndarray, relevance: np.ndarray, side: int = PANEL) -> Image.Image:
+    """A canvas in grey with its relevance in colour, patch by patch.
+
+    Args:
+        pixels: uint8 (H, W, 1 or 3).
+        relevance: (rows, columns), not negative; scaled so that the largest is 1.
+        side: length of the longer side in pixels.
+
+    Raises:
+        ValueError: a map that does not divide the canvas.
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = relevance.shape
+    if height % rows or width % columns:
+        raise ValueError(f"A map of {rows}x{columns} does not divide a canvas of {height}x{width} pixels.")
+    scaled = np.asarray(relevance, dtype=np.float64) / max(float(np.max(relevance)), 1e-12)
+    scaled = scaled.repeat(height // rows, 0).repeat(width // columns, 1)[..., None]  # (H, W, 1)
+    low = np.minimum((scaled * 2).astype(int), 1)
+    heat = HEAT[low[..., 0]] + (scaled * 2 - low) * (HEAT[low[..., 0] + 1] - HEAT[low[..., 0]])
+    grey = pixels.astype(np.float64).mean(-1, keepdims=True) / 255
+    mixed = (heat * (0.25 + 0.75 * grey)).round().astype(np.uint8)
+    zoom = max(1, round(side / max(height, width)))
+    return Image.fromarray(mixed.repeat(zoom, 0).repeat(zoom, 1))
+
+
+def character_relevance(relevance: np.ndarray, boxes: np.ndarray, patch_size: int) -> np.ndarray:
+    """Relevance of every drawn character: the mean of the map over its box.
+
+    Args:
+        relevance: (rows, columns), a value a patch.
+        boxes: int (C, 4), x0, y0, x1, y1 in pixels, as `processor.tokenizer.render(text, boxes=True)` gives them.
+        patch_size: side of a patch.
+
+    Returns:
+        float64 (C,); 0 for a character without a box.
+    """
+    pixels = np.asarray(relevance, dtype=np.float64).repeat(patch_size, 0).repeat(patch_size, 1)
+    return np.array([pixels[y0:y1, x0:x1].mean() if x1 > x0 and y1 > y0 else 0.0 for x0, y0, x1, y1 in boxes])
+
+
+def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(METHODS)) -> tuple[Image.Image, dict]:
+    """What of a picture and what of a text the model looked at, each towards the other.
+
+    Args:
+        model: a `ClippoModel`.
+        processor: its `ClippoProcessor`.
+        image: one picture in any form that the processor takes.
+        text: one string.
+        methods: of `METHODS`; roll-out looks at one side alone, Grad-CAM at what brings the two together.
+
+    Returns:
+        A picture, one row a method with the image left and the rendered text right; and {"cosine": float, method:
+        [(character, relevance, the largest 1), ...]}.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"methods are of {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}.")
+    inputs = processor(images=[image], text=[text], return_tensors="pt").to(model.device)
+    drawn = processor.tokenizer.render(text, boxes=True, canvas_format="uint8")
+    canvases = {
+        "pixel_values": image_pixels(inputs["pixel_values"].float().cpu())[0],
+        "text_pixel_values": image_pixels(np.asarray(drawn.canvases))[0],
+    }
+    skip = {"pixel_values": False, "text_pixel_values": model.config.skip_blank_patches}
+    with torch.no_grad():
+        embeddings = {
+            "pixel_values": model.get_image_features(inputs["pixel_values"]).pooler_output,
+            "text_pixel_values": model.get_text_features(inputs["text_pixel_values"]).pooler_output,
+        }
+    embeddings = {side: torch.nn.functional.normalize(value.float(), dim=-1) for side, value in embeddings.items()}
+    result = {"cosine": (embeddings["pixel_values"] * embeddings["text_pixel_values"]).sum().item()}
+    panels = []
+    for method in methods:
+        for side, other in (("pixel_values", "text_pixel_values"), ("text_pixel_values", "pixel_values")):
+            if method == "rollout":
+                relevance = patch_relevance(model, inputs[side], skip_blank_patches=skip[side])
+            else:
+                relevance = grad_cam(model, inputs[side], embeddings[other], skip_blank_patches=skip[side])
+            relevance = relevance[0].cpu().numpy()
+            panels.append(overlay(canvases[side], relevance))
+            if side == "text_pixel_values":
+                letters = character_relevance(relevance, drawn.boxes[0], model.config.patch_size)
+                letters = letters / max(letters.max(initial=0), 1e-12)
+                result[method] = list(zip(text, letters.tolist(), strict=False))  # what was cut has no box
+    return _arrange(panels, [METHODS[method] for method in methods], result["cosine"]), result
+
+
+def _arrange(panels: list[Image.Image], titles: list[str], cosine: float) -> Image.Image:
+    width = max(panel.width for panel in panels)
+    height = max(panel.height for panel in panels)
+    sheet = Image.new("RGB", (2 * width + 3 * MARGIN, len(titles) * (height + 2 * MARGIN) + MARGIN), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for row, title in enumerate(titles):
+        y = MARGIN // 2 + row * (height + 2 * MARGIN)
+        pen.text((MARGIN, y), title, fill=INK, font=font(26))
+        if row == 0:
+            pen.text((2 * MARGIN + width, y), f"cosine {cosine:.2f}", fill=GREY, font=font(26))
+        for column in range(2):
+            sheet.paste(panels[2 * row + column], (MARGIN + column * (width + MARGIN), y + MARGIN))
+    return sheet

@@ -1,0 +1,63 @@
+"""`scripts/visualize.py`: each command writes its picture; what is missing is one sentence."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "visualize.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=80)
+    folder = tmp_path_factory.mktemp("tiny")
+    ClippoModel(ClippoConfig(**size)).save_pretrained(folder)
+    ClippoProcessor.from_size(80).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def visualize(monkeypatch, folder, tmp_path):
+    """The script's `main`; returns the picture it wrote."""
+    main = runpy.run_path(str(SCRIPT))["main"]
+
+    def run(command, *arguments):
+        common = ["--model", folder, "--output", tmp_path / "out.png"]
+        monkeypatch.setattr(sys, "argv", ["visualize.py", command, *map(str, [*arguments, *common])])
+        main()
+        return Image.open(tmp_path / "out.png")
+
+    return run
+
+
+def test_heatmap(visualize, capsys):
+    image = SCRIPT.parents[1] / "docs" / "pictures" / "cat.webp"
+    assert visualize("heatmap", "--image", image, "--texts", "cat").width > 900
+    printed = capsys.readouterr().out
+    assert "cosine" in printed and "Grad-CAM, relevance of the letters" in printed and "\n  t" in printed
+
+
+def test_matrix_and_neighbours_of_the_pictures_of_the_repository(visualize):
+    pytest.importorskip("matplotlib")
+    assert visualize("matrix", "--count", 5).width > 500
+    assert visualize("neighbours", "--texts", "cat", "犬", "--count", 3).height > 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["heatmap", "--texts", "cat"], "error: heatmap looks at one --image and one text"),
+        (["matrix", "--texts", "cat", "--count", "2"], "error: matrix pairs texts and pictures by order: 1 texts, 2"),
+        (["dance"], "heatmap, matrix|Look at what a model does"),
+    ],
+)
+def test_errors_are_one_sentence(visualize, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        visualize(*arguments)
