@@ -43,7 +43,10 @@ class ClippoConfig(PreTrainedConfig):
         hidden_act: Activation of the MLPs. The official model uses Flax's default, GELU in its tanh approximation.
         layer_norm_eps: Epsilon of every LayerNorm (Flax's default, not PyTorch's).
         attention_dropout: Dropout on attention weights while training; 0 officially.
-        classifier_dropout: Dropout before the linear layer of the classification heads.
+        classifier_dropout: Dropout before every linear layer of the classification heads.
+        classifier_hidden_size: Width of a hidden layer in the classification heads; None for a linear head.
+        num_text_canvases: Canvases that `ClippoForSequenceClassification` reads as one input. 2: each text of a pair
+            has a canvas of its own, as the tokenizer's `pair_layout="two_canvas"` draws them.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
             what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
@@ -78,6 +81,8 @@ class ClippoConfig(PreTrainedConfig):
     layer_norm_eps: float | int = 1e-6
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    classifier_hidden_size: int | None = None
+    num_text_canvases: int = 1
     logit_scale_init_value: float | int = math.log(10.0)
     skip_blank_patches: bool = False
     initializer_range: float | int = 0.02
@@ -105,6 +110,13 @@ class ClippoConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
+
+    def validate_classifier(self):
+        """Head fields that no head can be built of."""
+        if self.num_text_canvases not in (1, 2):
+            raise ValueError(f"num_text_canvases={self.num_text_canvases} is not known; a text or a pair is 1 or 2.")
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
 
     @property
     def canvas_size(self) -> tuple[int, int]:
