@@ -48,8 +48,14 @@ class ClippoConfig(PreTrainedConfig):
         num_text_canvases: Canvases that `ClippoForSequenceClassification` reads as one input. 2: each text of a pair
             has a canvas of its own, as the tokenizer's `pair_layout="two_canvas"` draws them.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
+        logit_scale_max: Bound of that multiplier, None for none as officially (CLIP uses 100). Above it the temperature
+            gets no gradient.
+        logit_bias_init_value: Initial value of a learned number added to the scaled cosines, None for no such
+            parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
+        loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO's) or "sigmoid" (SigLIP's).
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
-            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
+            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
+            new models, which begin with `from_preset`.
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 
@@ -61,6 +67,8 @@ class ClippoConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "logits_per_image",
         "logits_per_text",
+        "loss_per_pair",
+        "hit_per_pair",
         "last_hidden_state",
         "pooler_output",
         "vision_model_output",
@@ -84,6 +92,9 @@ class ClippoConfig(PreTrainedConfig):
     classifier_hidden_size: int | None = None
     num_text_canvases: int = 1
     logit_scale_init_value: float | int = math.log(10.0)
+    logit_scale_max: float | int | None = None
+    logit_bias_init_value: float | int | None = None
+    loss_type: str = "softmax"
     skip_blank_patches: bool = False
     initializer_range: float | int = 0.02
     pad_token_id: int | None = 0
@@ -118,6 +129,18 @@ class ClippoConfig(PreTrainedConfig):
         if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
             raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
 
+    def validate_loss(self):
+        """The loss exists and has the parameters it needs."""
+        if self.loss_type not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose 'softmax' or 'sigmoid'.")
+        if self.loss_type == "sigmoid" and self.logit_bias_init_value is None:
+            raise ValueError(
+                "loss_type='sigmoid' needs a bias, or nearly all pairs start on the wrong side; set "
+                "logit_bias_init_value (SigLIP: -10)."
+            )
+        if self.logit_scale_max is not None and not self.logit_scale_max > 0:
+            raise ValueError(f"logit_scale_max={self.logit_scale_max} leaves no scale; give a positive one, or None.")
+
     @property
     def canvas_size(self) -> tuple[int, int]:
         """Height and width of the canvas in pixels."""
@@ -132,7 +155,10 @@ class ClippoConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "ClippoConfig":
-        """Config of a size known by its big_vision name, such as "B/16" or "Ti/32".
+        """Config of a new model of a size known by its big_vision name, such as "B/16" or "Ti/32".
+
+        Unlike `ClippoConfig()`, which is the released model, it skips blank patches (ours): a text then costs what its
+        ink costs. `skip_blank_patches=False` trains as the paper does.
 
         Args:
             name: Size letter (Ti, S, B, L, H), a slash, the patch size in pixels.
@@ -151,6 +177,7 @@ class ClippoConfig(PreTrainedConfig):
             "intermediate_size": mlp,
             "num_attention_heads": heads,
             "patch_size": int(patch),
+            "skip_blank_patches": True,
         }
         return cls(**{**shape, **overrides})
 
