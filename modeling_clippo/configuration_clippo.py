@@ -43,7 +43,10 @@ class ClippoConfig(PreTrainedConfig):
         hidden_act: Activation of the MLPs. The official model uses Flax's default, GELU in its tanh approximation.
         layer_norm_eps: Epsilon of every LayerNorm (Flax's default, not PyTorch's).
         attention_dropout: Dropout on attention weights while training; 0 officially.
-        classifier_dropout: Dropout before the linear layer of the classification heads.
+        classifier_dropout: Dropout before every linear layer of the classification heads.
+        classifier_hidden_size: Width of a hidden layer in the classification heads; None for a linear head.
+        num_text_canvases: Canvases that `ClippoForSequenceClassification` reads as one input. 2: each text of a pair
+            has a canvas of its own, as the tokenizer's `pair_layout="two_canvas"` draws them.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
         logit_scale_max: Bound of that multiplier, None for none as officially (CLIP uses 100). Above it the temperature
             gets no gradient.
@@ -86,6 +89,8 @@ class ClippoConfig(PreTrainedConfig):
     layer_norm_eps: float | int = 1e-6
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    classifier_hidden_size: int | None = None
+    num_text_canvases: int = 1
     logit_scale_init_value: float | int = math.log(10.0)
     logit_scale_max: float | int | None = None
     logit_bias_init_value: float | int | None = None
@@ -116,6 +121,13 @@ class ClippoConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
+
+    def validate_classifier(self):
+        """Head fields that no head can be built of."""
+        if self.num_text_canvases not in (1, 2):
+            raise ValueError(f"num_text_canvases={self.num_text_canvases} is not known; a text or a pair is 1 or 2.")
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
 
     def validate_loss(self):
         """The loss exists and has the parameters it needs."""

@@ -22,6 +22,7 @@ from .configuration_clippo import ClippoConfig
 from .contrast_clippo import check_text_pairs, in_micro_batches
 from .embeddings_clippo import ClippoEmbeddings, KeptPatches
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .heads_clippo import ClippoHeadHiddenLayer, check_labels, pair_features, split_canvases
 from .initialization_clippo import initialize_tower_module, lecun_normal
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
@@ -356,14 +357,26 @@ class _ClippoForClassification(ClippoPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vision_model = ClippoVisionModel._from_config(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier_hidden = ClippoHeadHiddenLayer(self._pooled_size(config), config)
+        self.classifier = nn.Linear(self.classifier_hidden.out_features, config.num_labels)
         self.post_init()
 
-    def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
+    @staticmethod
+    def _pooled_size(config: ClippoConfig) -> int:
+        """Width of what `_pool` gives the classifier to see."""
+        return config.hidden_size
+
+    def _pool(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """What the classifier sees, (B, _pooled_size), and the tower's own output."""
         output = self.vision_model(pixels, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(output.pooler_output))  # (B, num_labels)
-        loss = None if labels is None else self.loss_function(labels, logits.float(), self.config)
+        return output.pooler_output, output
+
+    def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
+        pooled, output = self._pool(pixels, **kwargs)
+        logits = self.classifier(self.classifier_hidden(pooled))  # (B, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(check_labels(labels, self.config), logits.float(), self.config)
         return {"loss": loss, "logits": logits, "hidden_states": output.hidden_states, "attentions": output.attentions}
 
 
@@ -392,10 +405,25 @@ class ClippoForImageClassification(_ClippoForClassification):
 
 
 class ClippoForSequenceClassification(_ClippoForClassification):
-    """CLIPPO with a linear classifier on the pooled rendered text."""
+    """CLIPPO with a classifier on the pooled rendered text, or on those of two texts.
+
+    With `config.num_text_canvases=2` each text of a pair is read alone, and the classifier sees u, v, |u - v| and u * v
+    of their pooled vectors.
+    """
 
     main_input_name = "text_pixel_values"
     input_modalities = ("text",)
+
+    @staticmethod
+    def _pooled_size(config: ClippoConfig) -> int:
+        return config.hidden_size * (4 if config.num_text_canvases == 2 else 1)
+
+    def _pool(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        if self.config.num_text_canvases == 1:
+            return super()._pool(pixels, **kwargs)
+        canvas_height = None if kwargs.get("interpolate_pos_encoding") else self.config.canvas_size[0]
+        pooled, output = super()._pool(split_canvases(pixels, canvas_height), **kwargs)
+        return pair_features(pooled), output
 
     @can_return_tuple
     def forward(
@@ -407,9 +435,13 @@ class ClippoForSequenceClassification(_ClippoForClassification):
     ) -> SequenceClassifierOutput:
         """
         Args:
-            text_pixel_values: Rendered texts, see `ClippoVisionModel.forward`.
+            text_pixel_values: Rendered texts, see `ClippoVisionModel.forward`; with `num_text_canvases=2` pairs, of
+                twice the canvas's height. `hidden_states` and `attentions` are then of 2B texts, all first ones first.
             labels: int64 (B,) classes; float (B, num_labels) for several labels a text; float (B,) for regression.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+
+        Raises:
+            ValueError: A label that the config does not know, or that is not finite (looked for on the CPU only).
         """
         options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
         return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))
