@@ -23,7 +23,7 @@ from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
 from clippo.training.optimization import OptimizerArguments
-from clippo.training.trainer import ContrastiveTrainer, retrieval_metrics
+from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 from clippo.visualization.curves import draw_curves
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _from_sources(
         train = PairStream(
             specs,
             training_args.train_batch_size,
-            training_args.seed,
+            data_seed(training_args),
             texts_per_image=args.texts_per_image,
             process=training_args.process_index,
             processes=training_args.world_size,
@@ -159,7 +159,7 @@ def pretrain(
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
     if hasattr(train, "train_sampler"):  # a batch that the data cannot fill is said before anything is set up
-        train.train_sampler(training_args.train_batch_size, training_args.seed, training_args.world_size)
+        train.train_sampler(training_args.train_batch_size, data_seed(training_args), training_args.world_size)
     rows = f"{len(train)} training items" if hasattr(train, "__len__") else "a stream of training items"
     pairs = len(validation) if validation is not None else 0
     logger.info("%s, %d validation pairs, %d parameters", rows, pairs, model.num_parameters())

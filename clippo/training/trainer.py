@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
@@ -34,6 +34,11 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
     metrics = {f"text_to_image_{k}": v for k, v in recall_at_k(ranks(texts, images, own)).items()}
     metrics |= {f"image_to_text_{k}": v for k, v in recall_at_k(ranks(images, texts, own)).items()}
     return metrics
+
+
+def data_seed(args: TrainingArguments) -> int:
+    """The seed of the order of the data: `data_seed`, or the run's own."""
+    return args.seed if args.data_seed is None else args.data_seed
 
 
 class ContrastiveTrainer(Trainer):
@@ -92,8 +97,7 @@ class ContrastiveTrainer(Trainer):
         """The data set's own order of keys where it has one (mixtures), Trainer's otherwise."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if hasattr(dataset, "train_sampler"):
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return dataset.train_sampler(self._train_batch_size, seed, self.args.world_size)
+            return dataset.train_sampler(self._train_batch_size, data_seed(self.args), self.args.world_size)
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:

@@ -17,8 +17,6 @@ COLORS = ["red", "green", "blue", "white", "black", "gray"]
 
 
 def jpeg(color: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((64, 64), 80).convert("RGB").save(buffer, "JPEG", quality=95)
     Image.new("RGB", (64, 64), color).save(buffer := io.BytesIO(), "JPEG")
     return buffer.getvalue()
 
