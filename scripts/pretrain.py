@@ -8,11 +8,13 @@ import sys
 
 from transformers import TrainingArguments
 
-from clippo.training.arguments import DataArguments, ModelArguments, parse_recipe
+from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
+from clippo.training.optimization import OptimizerArguments
 from clippo.training.pretraining import pretrain
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         raise SystemExit(__doc__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    pretrain(*parse_recipe((ModelArguments, DataArguments, TrainingArguments), sys.argv[1:]))
+    kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
+    pretrain(*parse_recipe(kinds, sys.argv[1:]))

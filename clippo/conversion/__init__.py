@@ -1,4 +1,4 @@
-"""Official big_vision checkpoints to Hugging Face folders and back."""
+"""Official big_vision checkpoints to Hugging Face folders and back, and ViTs as the start of new models."""
 
 from clippo.conversion.big_vision import (
     DTYPES,
@@ -13,17 +13,21 @@ from clippo.conversion.big_vision import (
     weight_table,
 )
 from clippo.conversion.npz import LAYOUTS, ConversionError, read_checkpoint, write_checkpoint
+from clippo.conversion.vit import VitReport, is_vit, load_vit
 
 __all__ = [
     "DTYPES",
     "LAYOUTS",
     "ConversionError",
+    "VitReport",
     "Weight",
     "change_resolution",
     "check_folder",
     "convert_checkpoint",
     "export_checkpoint",
     "infer_config",
+    "is_vit",
+    "load_vit",
     "model_from_params",
     "params_from_model",
     "read_checkpoint",

@@ -41,25 +41,32 @@ class Weight:
     key: str
     shape: tuple[int, ...]
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of `shape` in PyTorch's order: outputs before inputs, heads still on their own axis."""
+        if self.key.endswith("embedding/kernel"):
+            return (3, 2, 0, 1)  # (P, P, C, D) -> (D, C, P, P)
+        if self.key.endswith("/out/kernel"):
+            return (2, 0, 1)  # (H, K, D) -> (D, H, K)
+        if self.key.endswith("kernel"):
+            return (*range(1, len(self.shape)), 0)  # (D, H, K) -> (H, K, D), (D, M) -> (M, D)
+        return tuple(range(len(self.shape)))
+
     def to_torch(self, array: np.ndarray) -> torch.Tensor:
         """From Flax's order (inputs first, heads on an axis of their own) to PyTorch's (outputs first, heads flat)."""
-        if self.key.endswith("embedding/kernel"):
-            array = array.transpose(3, 2, 0, 1)  # (P, P, C, D) -> (D, C, P, P)
-        elif self.key.endswith("kernel"):
-            inputs = math.prod(self.shape[:-1]) if self.key.endswith("/out/kernel") else self.shape[0]
-            array = array.reshape(inputs, -1).T
+        array = array.transpose(self.axes)
+        if self.key.endswith("/out/kernel"):
+            array = array.reshape(len(array), -1)  # (D, H, K) -> (D, D)
+        elif self.key.endswith(("query/kernel", "key/kernel", "value/kernel")):
+            array = array.reshape(-1, array.shape[-1])  # (H, K, D) -> (D, D)
         elif self.key.endswith(("query/bias", "key/bias", "value/bias")):
             array = array.reshape(-1)  # (H, K) -> (D,)
         return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
     def to_numpy(self, tensor: torch.Tensor) -> np.ndarray:
         """The inverse of `to_torch`; float32 whatever the tensor is."""
-        array = tensor.detach().float().cpu().numpy()
-        if self.key.endswith("embedding/kernel"):
-            array = array.transpose(2, 3, 1, 0)
-        elif self.key.endswith("kernel"):
-            array = array.T
-        return np.ascontiguousarray(array).reshape(self.shape)
+        array = tensor.detach().float().cpu().numpy().reshape([self.shape[axis] for axis in self.axes])
+        return np.ascontiguousarray(array.transpose(np.argsort(self.axes)))
 
 
 def weight_table(config: ClippoConfig) -> list[Weight]:
@@ -216,8 +223,17 @@ def change_resolution(model: ClippoModel, resolution: int | Sequence[int]) -> No
 
 
 def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
-    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`."""
+    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`.
+
+    Raises:
+        ConversionError: The model has a `logit_bias`, which the official one has no place for.
+    """
     tensors = model.state_dict()
+    if "logit_bias" in tensors:
+        raise ConversionError(
+            "The model has a logit_bias, which the sigmoid loss needs and big_vision's CLIPPO has no place for. If "
+            "only the embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
+        )
     return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
 
 

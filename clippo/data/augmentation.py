@@ -4,6 +4,7 @@ Evaluation does not pass here: the image processor lays transparent pictures on 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ class RandomView:
     """Scale, shift, small rotation and background colour, drawn for each picture of a batch, in one resampling.
 
     No flips: arrows, letters and flags would stop meaning what their text says. Bilinear without antialiasing, as the
-    image processor resizes. Draws come from torch's global generator.
+    image processor resizes. A picture's view depends on its seed alone, not on its batch mates.
 
     Args:
         size: side of the square output in pixels.
@@ -24,7 +25,8 @@ class RandomView:
         degrees: largest rotation to each side.
         p_color: probability of a random background colour; white otherwise.
 
-    Call with uint8 pictures (B, H, W, 4), RGBA with straight alpha; returns float32 (B, 3, size, size) in [-1, 1].
+    Call with uint8 pictures (B, H, W, 4), RGBA with straight alpha, and B seeds (drawn from torch's global generator
+    by default); returns float32 (B, 3, size, size) in [-1, 1].
     """
 
     # Pictures resampled at once: few enough for their floats to stay in the processor's cache, which makes a batch of
@@ -47,28 +49,32 @@ class RandomView:
             raise ValueError(f"p_color is a probability, got {p_color}.")
         self.size, self.scale, self.shift, self.degrees, self.p_color = size, scale, shift, degrees, p_color
 
-    def __call__(self, images: np.ndarray | Tensor) -> Tensor:
-        images = torch.as_tensor(images)
+    def __call__(self, images: np.ndarray | Tensor | list[np.ndarray], seeds: Sequence[int] | None = None) -> Tensor:
+        images = _as_batch(images)
         if images.ndim != 4 or images.shape[-1] != 4 or images.dtype != torch.uint8:
             raise ValueError(f"RandomView takes uint8 (B, H, W, 4) pictures, got {images.dtype} {tuple(images.shape)}.")
         batch = images.shape[0]
-        transforms = self._draw_transforms(batch)  # (B, 2, 3)
-        ground = torch.where(torch.rand(batch, 1) < self.p_color, torch.rand(batch, 3) * 255, 255.0)  # (B, 3)
+        if seeds is None:
+            seeds = torch.randint(2**62, (batch,)).tolist()
+        draws = torch.from_numpy(np.stack([np.random.default_rng(seed).random(8, np.float32) for seed in seeds]))
+        transforms = self._transforms(draws[:, :4])  # (B, 2, 3)
+        ground = torch.where(draws[:, 4:5] < self.p_color, draws[:, 5:] * 255, 255.0)  # (B, 3)
         views = torch.empty(batch, 3, self.size, self.size)
         for start in range(0, batch, self.CHUNK):
             part = slice(start, start + self.CHUNK)
             self._view(images[part], transforms[part], ground[part], views[part])
         return views
 
-    def _draw_transforms(self, batch: int) -> Tensor:
-        """Matrices (B, 2, 3) from output to picture coordinates, both [-1, 1]."""
-        angle = (torch.rand(batch) * 2 - 1) * math.radians(self.degrees)
+    def _transforms(self, draws: Tensor) -> Tensor:
+        """Matrices (B, 2, 3) from output to picture coordinates, both [-1, 1], of uniform draws (B, 4) in [0, 1)."""
+        batch = len(draws)
+        angle = (draws[:, 0] * 2 - 1) * math.radians(self.degrees)
         # Uniform in the logarithm, so that shrinking by a factor is as likely as growing by it.
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
-        scale = torch.exp(low + torch.rand(batch) * (high - low))
+        scale = torch.exp(low + draws[:, 1] * (high - low))
         linear = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
         linear = linear / scale[:, None, None]
-        shift = (torch.rand(batch, 2, 1) * 2 - 1) * 2 * self.shift  # a side is 2 long in these coordinates
+        shift = (draws[:, 2:, None] * 2 - 1) * 2 * self.shift  # a side is 2 long in these coordinates
         return torch.cat([linear, -linear @ shift], dim=2)
 
     def _view(self, images: Tensor, transforms: Tensor, ground: Tensor, out: Tensor) -> None:
@@ -81,3 +87,12 @@ class RandomView:
         uncovered = view[:, 3:].mul_(-1 / 255).add_(1)
         torch.addcmul(view[:, :3], ground[:, :, None, None], uncovered, out=out)
         out.div_(127.5).sub_(1).clamp_(-1, 1)
+
+
+def _as_batch(images: np.ndarray | Tensor | list[np.ndarray]) -> Tensor:
+    if isinstance(images, list):
+        shapes = sorted({np.shape(image) for image in images})
+        if len(shapes) > 1:
+            raise ValueError(f"RandomView takes RGBA pictures (H, W, 4) of one size, got shapes {shapes}.")
+        images = np.stack(images)
+    return torch.as_tensor(images)

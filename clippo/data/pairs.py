@@ -1,7 +1,4 @@
-"""Map-style data sets of (image, text) pairs that draw a fresh text, and language, each time an image is read.
-
-Random draws use torch's global generator, so that the Trainer's seeding and its saved generator states cover them.
-"""
+"""The emoji data set as (image, text) pairs: a fresh text, and language, each time a picture is read."""
 
 import copy
 import io
@@ -11,25 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
-import torch
 from PIL import Image as PILImage
-from torch.utils.data import Dataset
+
+from clippo.data.keys import Draw, KeyedDataset, as_draw
+from clippo.data.rows import draw_several
 
 
-def _draw(count: int) -> int:
-    """A whole number in [0, count)."""
-    return int(torch.randint(count, ()))
-
-
-def _draw_several(count: int, wanted: int) -> list[int]:
-    """`wanted` numbers in [0, count), none twice before all were drawn."""
-    drawn: list[int] = []
-    while len(drawn) < wanted:
-        drawn += torch.randperm(count)[: wanted - len(drawn)].tolist()
-    return drawn
-
-
-class EmojiPairs(Dataset):
+class EmojiPairs(KeyedDataset):
     """The emoji data set (`scripts/build_emoji_dataset.py`) as pairs of one picture and one of its texts.
 
     With `sampling` an item is a picture, read with a language and text drawn at random: each picture comes once an
@@ -52,7 +37,7 @@ class EmojiPairs(Dataset):
 
     Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
     `picture` is the index into `images`, `picture_ids` and `emoji`. With several texts an image, "text" and "language"
-    are lists.
+    are lists. With `sampling` also "seed", the key's, and "skipped", which is 0.
     """
 
     def __init__(
@@ -151,31 +136,36 @@ class EmojiPairs(Dataset):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> dict:
-        rows = self._items[index]
-        drawn = self._draw_rows(rows) if self.sampling else rows[:1]
-        texts = [self._draw_text(name, keywords) if self.sampling else name for _, _, name, keywords in drawn]
+    def __getitem__(self, key: Draw | int) -> dict:
+        if not self.sampling:
+            ((picture, language, name, _),) = self._items[key]
+            return {"image": self.images[picture], "text": name, "language": language, "picture": picture}
+        draw = as_draw(key)
+        generator = draw.generator()
+        drawn = self._draw_rows(self._items[draw.row], generator)
+        texts = [self._draw_text(name, keywords, generator) for _, _, name, keywords in drawn]
         languages = [language for _, language, _, _ in drawn]
-        picture = rows[0][0]
+        picture = drawn[0][0]
         if len(drawn) == 1:
             texts, languages = texts[0], languages[0]
-        return {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
+        item = {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
+        return {**item, "seed": draw.seed, "skipped": 0}
 
-    def _draw_rows(self, rows: list) -> list:
+    def _draw_rows(self, rows: list, generator: np.random.Generator) -> list:
         first = [row for row in rows if row[1] == self.anchor]
         rest = [row for row in rows if row[1] != self.anchor]
         if not first or not rest:  # no anchor here, or nothing else
             first, rest = [], rows
         wanted = self.texts_per_image - len(first)
-        return first + [rest[i] for i in _draw_several(len(rest), wanted)]
+        return first + [rest[i] for i in draw_several(len(rest), wanted, generator)]
 
-    def _draw_text(self, name: str, keywords: list[str]) -> str:
-        if not keywords or float(torch.rand(())) < self.p_name:
+    def _draw_text(self, name: str, keywords: list[str], generator: np.random.Generator) -> str:
+        if not keywords or generator.random() < self.p_name:
             return name
         count = 1
-        if self.p_join and float(torch.rand(())) < self.p_join:
-            count = min(len(keywords), 2 + _draw(2))
-        return " ".join(keywords[i] for i in torch.randperm(len(keywords))[:count].tolist())
+        if self.p_join and generator.random() < self.p_join:
+            count = min(len(keywords), 2 + int(generator.integers(2)))
+        return " ".join(keywords[i] for i in draw_several(len(keywords), count, generator))
 
 
 def _positive(texts_per_image: int) -> int:
@@ -187,51 +177,3 @@ def _positive(texts_per_image: int) -> int:
 def _decode(png: bytes) -> np.ndarray:
     with PILImage.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGBA"))
-
-
-class ImageTextPairs(Dataset):
-    """Pairs from any map-style `datasets.Dataset` with an image column and one or several caption columns.
-
-    Args:
-        dataset: rows of it are read as `dataset[i][column]`.
-        image_column: its cells are whatever the image processor takes, usually PIL images.
-        caption_columns: cells are a string or a list of strings; one of all captions of a row is drawn at random.
-        sampling: with False the first caption is always taken.
-        texts_per_image: with `sampling`, captions drawn for each image; a caption comes again only after all others.
-
-    Items: {"image": the cell, "text": str}, "text" being a list with several captions an image.
-    """
-
-    def __init__(
-        self,
-        dataset,
-        image_column: str = "image",
-        caption_columns: str | Sequence[str] = "captions",
-        sampling: bool = True,
-        texts_per_image: int = 1,
-    ):
-        self.dataset, self.image_column, self.sampling = dataset, image_column, sampling
-        self.texts_per_image = _positive(texts_per_image)
-        self.caption_columns = [caption_columns] if isinstance(caption_columns, str) else list(caption_columns)
-        if not self.caption_columns:
-            raise ValueError("caption_columns is empty: name at least one column that holds captions.")
-        missing = [name for name in (image_column, *self.caption_columns) if name not in dataset.column_names]
-        if missing:
-            has = ", ".join(dataset.column_names)
-            raise ValueError(f"No column {', '.join(missing)} in the data set; it has {has}.")
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict:
-        row = self.dataset[int(index)]
-        captions: list[str] = []
-        for column in self.caption_columns:
-            cell = row[column]
-            captions.extend([cell] if isinstance(cell, str) else cell or [])
-        captions = [caption for caption in captions if caption]
-        if not captions:
-            raise ValueError(f"Row {index} has no caption in {', '.join(self.caption_columns)}: filter it out first.")
-        drawn = _draw_several(len(captions), self.texts_per_image) if self.sampling else [0]
-        texts = [captions[i] for i in drawn]
-        return {"image": row[self.image_column], "text": texts[0] if len(texts) == 1 else texts}

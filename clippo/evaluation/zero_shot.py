@@ -1,5 +1,6 @@
 """Zero-shot classification: the class of a picture is the label whose text lies nearest."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,5 +46,5 @@ def zero_shot(
         raise ValueError(f"Labels must differ, since they share one probability; given twice: {', '.join(twice)}.")
     texts = embed_texts(model, processor, [template.replace("{}", label) for label in labels], batch_size, progress)
     pictures = embed_images(model, processor, images, batch_size, progress)
-    scale = model.logit_scale.detach().float().exp().cpu()
+    scale = min(model.logit_scale.detach().float().exp().item(), model.config.logit_scale_max or math.inf)
     return (scale * pictures @ texts.T).softmax(dim=-1)  # (B, C)

@@ -1,6 +1,8 @@
 """The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
 
+import json
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -11,11 +13,16 @@ class ModelArguments:
     """Which model to train: a new one by preset and overrides, or one that exists."""
 
     preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
-    model: dict = field(
-        default_factory=dict, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
+    # `dict | str | None` is how HfArgumentParser takes a mapping from YAML and the same as JSON from the command line.
+    model: dict | str | None = field(
+        default=None, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
     )
     init_from: str | None = field(
-        default=None, metadata={"help": "Folder or hub name of a CLIPPO to go on from, instead of a new model."}
+        default=None,
+        metadata={
+            "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change "
+            "image_size and skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
+        },
     )
     canvas_format: str = field(
         default="packed",
@@ -26,30 +33,84 @@ class ModelArguments:
     )
     font: str | None = field(default=None, metadata={"help": "Font file(s) of a new model; default: packaged Unifont."})
 
+    def __post_init__(self):
+        self.model = from_json("model", self.model, dict) or {}
+
 
 @dataclass
 class DataArguments:
-    """What to train on."""
+    """What to train on: `sources` (docs/data.md), or one of two shorthands, `dataset`."""
 
-    dataset: str = field(
-        default="emoji", metadata={"help": "'emoji' (scripts/build_emoji_dataset.py) or 'parquet' (image-text files)."}
+    sources: list | str | None = field(
+        default=None, metadata={"help": "Sources to mix, a list of mappings (docs/data.md); in the place of `dataset`."}
     )
-    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
-    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
-    name_probability: float = field(
-        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
+    validation: dict | str | None = field(
+        default=None, metadata={"help": "The source to evaluate on, a mapping (docs/data.md)."}
+    )
+    max_skipped: float = field(
+        default=0.05,
+        metadata={"help": "Largest share of unusable rows (broken picture, no text) before the run stops."},
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "Streaming sources: rows among which the next one is drawn."}
+    )
+    flip: bool = field(default=False, metadata={"help": "Mirror every second photograph."})
+    randaugment: list[int] | None = field(
+        default=None, metadata={"help": "RandAugment of photographs: operations a picture and magnitude, as '2 10'."}
     )
     texts_per_image: int = field(
         default=1, metadata={"help": "Texts an image is trained with in one step; it is encoded once for all of them."}
     )
-    anchor: str | None = field(
-        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+
+    dataset: str = field(
+        default="emoji",
+        metadata={"help": "'emoji' (scripts/build_emoji_dataset.py), or 'parquet': train*/validation*.parquet files."},
     )
+    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
     image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
     caption_columns: list[str] = field(
         default_factory=lambda: ["captions"],
         metadata={"help": "Parquet: columns of texts, strings or lists of strings."},
     )
+    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
+    name_probability: float = field(
+        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
+    )
+    anchor: str | None = field(
+        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+    )
+
+    def __post_init__(self):
+        self.sources = from_json("sources", self.sources, list)
+        self.validation = from_json("validation", self.validation, dict)
+        if self.randaugment is not None and len(self.randaugment) != 2:
+            raise ValueError(f"randaugment={self.randaugment} must be two numbers, operations and magnitude: 2 10.")
+
+
+@dataclass
+class StepArguments:
+    """How a step is computed."""
+
+    micro_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Encode that many pictures at a time (GradCache): the batch may be larger than memory."},
+    )
+
+
+def from_json(name: str, value: Any, kind: type) -> Any:
+    """A structured argument: as it is when it came from YAML or Python, parsed when it is text from a command line.
+
+    Raises:
+        ValueError: The text is no JSON, or not of `kind` (dict or list).
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--{name} {value!r} is no JSON ({error}); quote it for the shell.") from error
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__} {value!r}.")
+    return value
 
 
 def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tuple:

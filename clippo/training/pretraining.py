@@ -3,46 +3,91 @@
 import logging
 from pathlib import Path
 
-from datasets import load_dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from clippo.data.augmentation import RandomView
-from clippo.data.collator import ContrastiveCollator
-from clippo.data.pairs import EmojiPairs, ImageTextPairs
+from clippo.conversion.big_vision import change_resolution
+from clippo.conversion.vit import is_vit, load_vit
+from clippo.data import (
+    ContrastiveCollator,
+    EmojiPairs,
+    PairMixture,
+    PairStream,
+    PhotoAugmentation,
+    RandomView,
+    SourcePairs,
+    SourceSpec,
+)
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
-from clippo.training.arguments import DataArguments, ModelArguments
-from clippo.training.trainer import ContrastiveTrainer, retrieval_metrics
+from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
+from clippo.training.optimization import OptimizerArguments
+from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
+from clippo.visualization.curves import draw_curves
 
 logger = logging.getLogger(__name__)
 
+# What may change about a model that is gone on from; everything else is fixed by its weights.
+CHANGEABLE = ("image_size", "skip_blank_patches", "logit_scale_max")
+
 
 def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
-    """A new model and a processor of its canvas size, or both from `init_from`, which then decides all but the backend.
+    """A new model and a processor of its canvas size; its tower begun with a ViT, or all of it with a CLIPPO.
 
     Raises:
-        ValueError: `font` is given beside `init_from`, whose model reads by its own font.
+        ValueError: `font` is given beside a CLIPPO, which reads by its own; `model` names what its weights fix.
     """
-    if args.init_from:
-        if args.font:
-            raise ValueError(f"font={args.font} cannot replace the font of {args.init_from}; leave it out.")
-        processor = ClippoProcessor.from_pretrained(args.init_from)
-        processor.tokenizer.canvas_format = args.canvas_format
-        return ClippoModel.from_pretrained(
-            args.init_from, dtype="float32", attn_implementation=args.attn_implementation
-        ), processor
+    if args.init_from and not is_vit(args.init_from):
+        return _go_on_from(args)
     config = ClippoConfig.from_preset(args.preset, **args.model)
     processor = ClippoProcessor.from_size(config.image_size, font_file=args.font, canvas_format=args.canvas_format)
-    return ClippoModel._from_config(config, attn_implementation=args.attn_implementation), processor
+    model = ClippoModel._from_config(config, attn_implementation=args.attn_implementation)
+    if args.init_from:
+        logger.info("%s", load_vit(model, args.init_from))
+    return model, processor
 
 
-def build_data(args: DataArguments, processor: ClippoProcessor):
-    """Training set, validation set and the two collators.
+def _go_on_from(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
+    if args.font:
+        raise ValueError(f"font={args.font} cannot replace the font of {args.init_from}; leave it out.")
+    fixed = sorted(set(args.model) - set(CHANGEABLE))
+    if fixed:
+        raise ValueError(
+            f"model sets {', '.join(fixed)}, which the weights of {args.init_from} fix; only {', '.join(CHANGEABLE)} "
+            "can change."
+        )
+    processor = ClippoProcessor.from_pretrained(args.init_from)
+    processor.tokenizer.canvas_format = args.canvas_format
+    model = ClippoModel.from_pretrained(args.init_from, dtype="float32", attn_implementation=args.attn_implementation)
+    changes = dict(args.model)
+    size = changes.pop("image_size", None)
+    if size is not None:
+        change_resolution(model, size)
+        height, width = model.config.canvas_size
+        processor.image_processor.size = {"height": height, "width": width}
+        processor.tokenizer.canvas_size = size
+    for name, value in changes.items():
+        setattr(model.config, name, value)
+    return model, processor
+
+
+def build_data(
+    args: DataArguments, processor: ClippoProcessor, training_args: TrainingArguments
+) -> tuple[Dataset | IterableDataset, Dataset | None, ContrastiveCollator, ContrastiveCollator]:
+    """Training set, validation set (or None) and the two collators.
 
     Raises:
-        ValueError: `dataset` is neither "emoji" nor "parquet".
+        ValueError: `dataset` is neither "emoji" nor "parquet", or a source cannot be what it says (docs/data.md).
     """
+    if args.sources:
+        return _from_sources(
+            [SourceSpec.from_dict(spec) for spec in args.sources],
+            SourceSpec.from_dict(args.validation) if args.validation else None,
+            args,
+            processor,
+            training_args,
+        )
     if args.dataset == "emoji":
         train = EmojiPairs(
             args.data_dir,
@@ -54,46 +99,70 @@ def build_data(args: DataArguments, processor: ClippoProcessor):
         )
         # One held-out pair a picture, so that the metrics rank over all pictures.
         validation = EmojiPairs(args.data_dir, "held_out", args.languages, sampling=False).one_per_picture()
-        size = processor.image_processor.size["height"]
-        return (
-            train,
-            validation,
-            ContrastiveCollator(processor, augment=RandomView(size)),
-            ContrastiveCollator(processor),
-        )
+        augment = RandomView(processor.image_processor.size["height"])
+        return train, validation, ContrastiveCollator(processor, augment), ContrastiveCollator(processor)
     if args.dataset == "parquet":
-        splits = {}
-        for split in ("train", "validation"):
-            files = sorted(str(path) for path in Path(args.data_dir).glob(f"{split}*.parquet"))
-            if not files:
-                raise FileNotFoundError(f"No {split}*.parquet in {args.data_dir}.")
-            rows = load_dataset("parquet", data_files=files, split="train")
-            sampling = {"texts_per_image": args.texts_per_image} if split == "train" else {"sampling": False}
-            splits[split] = ImageTextPairs(rows, args.image_column, args.caption_columns, **sampling)
-        collator = ContrastiveCollator(processor)
-        return splits["train"], splits["validation"], collator, collator
-    raise ValueError(f"dataset={args.dataset!r} is not known; write 'emoji' or 'parquet'.")
+        train, validation = (
+            SourceSpec(
+                path=str(Path(args.data_dir) / f"{split}*.parquet"),
+                image_column=args.image_column,
+                caption_columns=args.caption_columns,
+            )
+            for split in ("train", "validation")
+        )
+        return _from_sources([train], validation, args, processor, training_args)
+    raise ValueError(f"dataset={args.dataset!r} is not known; write 'emoji' or 'parquet', or give sources.")
+
+
+def _from_sources(
+    specs: list[SourceSpec],
+    validation: SourceSpec | None,
+    args: DataArguments,
+    processor: ClippoProcessor,
+    training_args: TrainingArguments,
+):
+    if any(spec.streaming for spec in specs):
+        train = PairStream(
+            specs,
+            training_args.train_batch_size,
+            data_seed(training_args),
+            texts_per_image=args.texts_per_image,
+            process=training_args.process_index,
+            processes=training_args.world_size,
+            buffer_size=args.shuffle_buffer,
+        )
+    else:
+        # One process opens first: splitting documents is cached, and the others then find it done.
+        with training_args.main_process_first(desc="opening the sources"):
+            train = PairMixture.from_specs(specs, args.texts_per_image)
+    augment = None
+    if args.flip or args.randaugment:
+        layers, magnitude = args.randaugment or (0, 0)
+        augment = PhotoAugmentation(args.flip, layers, magnitude)
+    pairs = SourcePairs(validation, sampling=False) if validation else None
+    return train, pairs, ContrastiveCollator(processor, augment), ContrastiveCollator(processor)
 
 
 def pretrain(
-    model_args: ModelArguments, data_args: DataArguments, training_args: TrainingArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: TrainingArguments,
+    step_args: StepArguments | None = None,
+    optimizer_args: OptimizerArguments | None = None,
 ) -> ContrastiveTrainer:
-    """Train, evaluate, save model and processor to `output_dir`; goes on from the last checkpoint there, if any."""
+    """Train, evaluate, save model, processor and curves to `output_dir`; goes on from the last checkpoint there."""
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # the columns are pictures and strings; the collator makes the tensors
     training_args.dataloader_drop_last = True  # the loss of a small rest batch is on another scale
+    step_args = step_args or StepArguments()
 
     model, processor = build_model(model_args)
-    train, validation, collator, eval_collator = build_data(data_args, processor)
-    batch = training_args.train_batch_size * training_args.world_size
-    if len(train) < batch:
-        raise ValueError(
-            f"{len(train)} training items do not fill one batch of {training_args.train_batch_size} on "
-            f"{training_args.world_size} processes; lower per_device_train_batch_size."
-        )
-    logger.info(
-        "%d training items, %d validation pairs, %d parameters", len(train), len(validation), model.num_parameters()
-    )
+    train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
+    if hasattr(train, "train_sampler"):  # a batch that the data cannot fill is said before anything is set up
+        train.train_sampler(training_args.train_batch_size, data_seed(training_args), training_args.world_size)
+    rows = f"{len(train)} training items" if hasattr(train, "__len__") else "a stream of training items"
+    pairs = len(validation) if validation is not None else 0
+    logger.info("%s, %d validation pairs, %d parameters", rows, pairs, model.num_parameters())
 
     trainer = ContrastiveTrainer(
         model=model,
@@ -104,6 +173,9 @@ def pretrain(
         eval_collator=eval_collator,
         processing_class=processor,
         compute_metrics=retrieval_metrics,
+        optimizer_arguments=optimizer_args,
+        micro_batch_size=step_args.micro_batch_size,
+        max_skipped=data_args.max_skipped,
     )
     checkpoint = training_args.resume_from_checkpoint
     if checkpoint is None and Path(training_args.output_dir).is_dir():
@@ -113,6 +185,16 @@ def pretrain(
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_metrics("train", result.metrics)
-    trainer.save_metrics("eval", trainer.evaluate())
+    if validation is not None:
+        trainer.save_metrics("eval", trainer.evaluate())
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        _draw_curves(Path(training_args.output_dir))
     return trainer
+
+
+def _draw_curves(folder: Path) -> None:
+    try:
+        draw_curves([folder], folder / "training.png")
+    except (ImportError, ValueError) as error:  # matplotlib is an extra, and a short run may have logged nothing
+        logger.info("No curves are drawn: %s", error)

@@ -1,11 +1,30 @@
 """transformers.Trainer for contrastive pairs: a few hooks, no loop."""
 
-import time
+import logging
+import math
+from typing import Any
 
 import torch
-from transformers import EvalPrediction, Trainer
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
+from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
+from clippo.training.fsdp import keep_loss_in_float32
+from clippo.training.meters import TrainingMeters, peak_flops
+from clippo.training.optimization import (
+    OptimizerArguments,
+    create_optimizer,
+    create_scheduler,
+    decay_parameter_names,
+)
+from clippo.training.skipped import SkippedRows
+
+logger = logging.getLogger(__name__)
 
 
 def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -17,22 +36,92 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return metrics
 
 
-class ContrastiveTrainer(Trainer):
-    """Trainer that decays what the paper decays and logs what contrastive training is watched by.
+def data_seed(args: TrainingArguments) -> int:
+    """The seed of the order of the data: `data_seed`, or the run's own."""
+    return args.seed if args.data_seed is None else args.data_seed
 
-    Logged beside the loss: `logit_scale` (the multiplier of the cosines) and `pairs_per_second` since the last log.
+
+class ContrastiveTrainer(Trainer):
+    """Trainer with what pairs need: exact mixtures, large batches on little memory, the paper's optimizer, meters.
+
+    Logged beside what Trainer logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second`
+    and `data_wait` since the last log, `mfu` where the device's peak is known, `image_text_loss` and `text_text_loss`
+    in a mixture, `skipped` (rows passed over, in all) once there are any. All of them are over all processes.
+
+    Args:
+        eval_collator: Replaces the data collator in evaluation, where pictures are not augmented.
+        optimizer_arguments: The paper's optimizer and schedule, or Trainer's own (the default).
+        micro_batch_size: Encode that many pictures at a time (GradCache); the loss still sees the whole batch.
+        max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
+
+    Raises:
+        FloatingPointError: The loss, or a weight about to be saved, is not finite: nothing of it is saved.
+        RuntimeError: Too many rows of the data could not be used; or `evaluate` came before `train` on several
+            processes, which would then train apart.
     """
 
-    def __init__(self, *args, eval_collator=None, **kwargs):
-        """`eval_collator` replaces the data collator in evaluation, where pictures are not augmented."""
+    def __init__(
+        self,
+        *args,
+        eval_collator=None,
+        optimizer_arguments: OptimizerArguments | None = None,
+        micro_batch_size: int | None = None,
+        max_skipped: float = 0.05,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self.eval_collator = eval_collator or self.data_collator
-        self._last_log = None
-        self._pairs = 0
+        self.optimizer_arguments = optimizer_arguments or OptimizerArguments()
+        self.model.micro_batch_size = micro_batch_size
+        self.skipped_rows = SkippedRows(max_skipped)
+        self.add_callback(self.skipped_rows)
+        self.meters = TrainingMeters()
+        self._peak = peak_flops(self.args.device)
+        # It would put an average of the past in the place of a loss that is not a number, and train on.
+        self.args.logging_nan_inf_filter = False
+        if self.args.gradient_accumulation_steps > 1:
+            logger.warning(
+                "gradient_accumulation_steps=%d adds up gradients of separate batches: no pair sees more negatives. "
+                "For a larger contrastive batch in the same memory, raise per_device_train_batch_size and set "
+                "micro_batch_size.",
+                self.args.gradient_accumulation_steps,
+            )
 
-    def training_step(self, model, inputs, *args, **kwargs):
-        self._pairs += len(inputs["text_pixel_values"]) * self.args.world_size
-        return super().training_step(model, inputs, *args, **kwargs)
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        keep_loss_in_float32(self.accelerator)
+
+    # ---------------------------------------------------------------------------------------------------- data
+
+    def _get_train_sampler(self, train_dataset=None):
+        """The data set's own order of keys where it has one (mixtures), Trainer's otherwise."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if hasattr(dataset, "train_sampler"):
+            return dataset.train_sampler(self._train_batch_size, data_seed(self.args), self.args.world_size)
+        return super()._get_train_sampler(train_dataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As Trainer's; a stream that gives every process its own rows is not divided a second time."""
+        if not getattr(self.train_dataset, "shards_itself", False):
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            drop_last=True,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return prepare_data_loader(
+            loader,
+            device=self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+        )
 
     def get_eval_dataloader(self, eval_dataset=None):
         # Trainer has one collator and one drop_last for both; evaluation counts every pair, unaugmented.
@@ -43,22 +132,103 @@ class ContrastiveTrainer(Trainer):
         finally:
             self.data_collator, self.args.dataloader_drop_last = in_training
 
+    def get_batch_samples(self, *args, **kwargs):
+        with self.meters.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
+    # ---------------------------------------------------------------------------------------------------- optimizer
+
+    def _prepare_for_training(self, *args, **kwargs):
+        """As Trainer's, which says nothing when a model that was evaluated first trains without data parallelism."""
+        model, loader = super()._prepare_for_training(*args, **kwargs)
+        several = self.accelerator.distributed_type in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        sharded = getattr(self, "is_distributed_loading_by_transformers", False)
+        if several and not sharded and not any(isinstance(part, DistributedDataParallel) for part in model.modules()):
+            raise RuntimeError(
+                f"The gradients of {self.args.world_size} processes would not be averaged: Accelerate does not wrap a "
+                "model that it has prepared for evaluation. Train first, or set eval_on_start=True."
+            )
+        return model, loader
+
+    def create_optimizer(self, model=None):
+        if self.optimizer is None and self.optimizer_arguments.optimizer != "trainer":
+            self.optimizer = create_optimizer(model or self.model, self.args, self.optimizer_arguments)
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.lr_scheduler is None and self.optimizer_arguments.schedule != "trainer":
+            self.lr_scheduler = create_scheduler(
+                optimizer or self.optimizer, self.args, self.optimizer_arguments, num_training_steps
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def get_decay_parameter_names(self, model) -> list[str]:
         """Kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe or temperature."""
-        return [name for name, p in model.named_parameters() if name.endswith(".weight") and p.ndim >= 2]
+        return decay_parameter_names(model)
+
+    # ---------------------------------------------------------------------------------------------------- step
+
+    def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
+        inputs = dict(inputs)
+        skipped = inputs.pop("skipped", 0)
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training:
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"The loss is {loss.item()} in step {self.state.global_step + 1}; the run stops before this step "
+                    "changes anything, and a restart goes on from the last checkpoint. Look at learning_rate, "
+                    "max_grad_norm, the precision (bf16 instead of fp16) and logit_scale_max."
+                )
+            images = inputs.get("pixel_values")
+            pairs = len(outputs["loss_per_pair"])
+            image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0
+            flops = self._flops(inputs) if self._peak else 0.0
+            self.meters.update(outputs["loss_per_pair"], outputs["hit_per_pair"], image_rows, skipped, flops)
+        return (loss, outputs) if return_outputs else loss
+
+    def _flops(self, inputs: dict[str, Any]) -> float:
+        """Of one forward and backward pass over the batch, counting the patches that are read."""
+        config = self.accelerator.unwrap_model(self.model).config
+        total = 0.0
+        for name, pictures in inputs.items():
+            if not name.endswith("pixel_values"):
+                continue
+            is_text = name != "pixel_values"
+            patches = mean_inked_patches(pictures, config) if is_text and config.skip_blank_patches else None
+            total += len(pictures) * flops_per_image(config, patches)
+        return (1 + BACKWARD) * total
 
     def evaluate(self, *args, **kwargs):
-        start = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
-        if self._last_log is not None:
-            self._last_log += time.perf_counter() - start  # throughput is that of training
-        return metrics
+        with self.meters.excluded():
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(_local(parameter)).all():
+                raise FloatingPointError(
+                    f"{name} is not finite after step {self.state.global_step}, so it is not saved over anything; a "
+                    "restart goes on from the last checkpoint. Look at learning_rate and max_grad_norm."
+                )
+        super().save_model(output_dir, _internal_call)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            now = time.perf_counter()
-            if self._last_log is not None:
-                logs["pairs_per_second"] = round(self._pairs / (now - self._last_log), 1)
-            self._last_log, self._pairs = now, 0
-            logs["logit_scale"] = round(self.model.logit_scale.exp().item(), 3)
+            read = self.meters.read(
+                lambda sums: self.accelerator.reduce(sums, "sum"), self.accelerator.num_processes, self._peak
+            )
+            if read:
+                self.skipped_rows.add(read.pop("pairs"), read.pop("skipped"))
+            logs.update(read)
+            if self.skipped_rows.skipped:
+                logs["skipped"] = self.skipped_rows.skipped
+            scale = self.accelerator.unwrap_model(self.model).logit_scale.detach()
+            scale = scale.full_tensor() if isinstance(scale, DTensor) else scale
+            limit = self.accelerator.unwrap_model(self.model).config.logit_scale_max or math.inf
+            logs["logit_scale"] = round(min(scale.exp().item(), limit), 3)
         super().log(logs, *args, **kwargs)
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a parameter that FSDP2 may have sharded."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter

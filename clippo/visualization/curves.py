@@ -1,7 +1,42 @@
-"""The curves of a run from what Trainer wrote down: loss, recall on held-out pairs, throughput."""
+"""The curves of a run from what Trainer wrote down: losses, recall, learning rate, throughput."""
 
 import json
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Panel(NamedTuple):
+    """One plot: its title, what Trainer calls each line, the vertical axis. Lines that were not logged are left out."""
+
+    title: str
+    series: dict[str, str]
+    scale: str = "linear"
+
+
+PANELS = (
+    Panel(
+        "loss",
+        {
+            "training": "loss",
+            "image-text": "image_text_loss",
+            "text-text": "text_text_loss",
+            "validation": "eval_loss",
+        },
+    ),
+    Panel(
+        "recall on validation pairs, text to image",
+        {
+            "R@1": "eval_text_to_image_R@1",
+            "R@5": "eval_text_to_image_R@5",
+            "R@10": "eval_text_to_image_R@10",
+        },
+    ),
+    Panel("R@1 among the batch, training", {"R@1": "in_batch_R@1"}),
+    Panel("learning rate", {"learning rate": "learning_rate"}),
+    Panel("gradient norm", {"gradient norm": "grad_norm"}, scale="log"),
+    Panel("pairs per second", {"pairs per second": "pairs_per_second"}),
+    Panel("share of the time spent waiting for data", {"waiting": "data_wait"}),
+)
 
 
 def read_history(runs: list[str | Path]) -> list[dict]:
@@ -29,6 +64,7 @@ def draw_curves(runs: list[str | Path], output: str | Path) -> None:
 
     Raises:
         ImportError: matplotlib is missing.
+        ValueError: Nothing was logged that could be drawn.
     """
     try:
         from matplotlib.figure import Figure
@@ -37,24 +73,22 @@ def draw_curves(runs: list[str | Path], output: str | Path) -> None:
 
     history = read_history(runs)
     ends = [max(entry["step"] for entry in read_history(runs[: i + 1])) for i in range(len(runs) - 1)]
-    panels = {
-        "training loss": {"loss": "loss"},
-        "recall on held-out pairs, text to image": {
-            "R@1": "eval_text_to_image_R@1",
-            "R@5": "eval_text_to_image_R@5",
-            "R@10": "eval_text_to_image_R@10",
-        },
-        "pairs per second": {"pairs per second": "pairs_per_second"},
-    }
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, (title, series) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for label, key in series.items():
+    panels = [panel for panel in PANELS if any(key in entry for entry in history for key in panel.series.values())]
+    if not panels:
+        raise ValueError(f"Nothing to draw: {', '.join(map(str, runs))} logged none of the numbers that have a curve.")
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        for label, key in panel.series.items():
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
-            axes.plot([step for step, _ in points], [value for _, value in points], label=label)
+            if points:
+                axes.plot([step for step, _ in points], [value for _, value in points], label=label)
         for end in ends:
             axes.axvline(end, color="0.6", linestyle=":")
-        axes.set(title=title, xlabel="step")
+        axes.set(title=panel.title, xlabel="step", yscale=panel.scale)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(series) > 1:
+        if len(axes.lines) - len(ends) > 1:
             axes.legend(frameon=False)
     figure.savefig(output, dpi=110)

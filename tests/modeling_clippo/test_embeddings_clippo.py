@@ -16,7 +16,9 @@ TEXTS = ["", "a", "hello world", "The quick brown fox jumps over the lazy dog", 
 def tiny(**fields) -> ClippoModel:
     torch.manual_seed(0)
     shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=16)
-    return ClippoModel(ClippoConfig(**{**shape, "image_size": 64, **fields})).eval()
+    attention = fields.pop("attn_implementation", None)
+    config = ClippoConfig(**{**shape, "image_size": 64, **fields})
+    return ClippoModel._from_config(config, attn_implementation=attention).eval()
 
 
 def rendered(format: str, texts=TEXTS, size=64) -> torch.Tensor:
@@ -49,31 +51,75 @@ def test_uint8_is_scaled_as_the_official_value_range():
     assert expected[127] == np.float32(BACKGROUND) and expected[0] == np.float32(INK)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_an_embedding_does_not_depend_on_its_batch_mates(attention):
-    model = tiny(skip_blank_patches=True)
-    model.set_attn_implementation(attention)
-    texts = rendered("packed")
-    with torch.no_grad():
-        together = model.get_text_features(texts).pooler_output
-        alone = torch.cat([model.get_text_features(text[None]).pooler_output for text in texts])
-    torch.testing.assert_close(together, alone, rtol=0, atol=5e-6)
+def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a text is when only its inked patches exist: they alone as a batch of one, no mask, no padding, no groups.
+
+    Returns the projected embedding (E,) and the tokens on the canvas (N, D), written out with the parts of the tower.
+    """
+    tower, pixels = model.vision_model, as_pixels(canvas[None], 3)
+    patches = (
+        pixels[0].unflatten(1, (-1, 16)).unflatten(3, (-1, 16)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    )  # (N, 3, P, P)
+    inked = [i for i, patch in enumerate(patches) if (patch != BACKGROUND).any()] or [0]
+    tokens = torch.stack([tower.embeddings.patch_embedding(patches[i][None])[0, :, 0, 0] for i in inked])
+    tokens = (tokens + tower.embeddings.position_embedding[0, inked])[None]  # (1, kept, D)
+    tokens = tower.post_layernorm(tower.encoder(tokens))
+    on_canvas = torch.zeros(len(patches), tokens.shape[-1])
+    on_canvas[inked] = tokens[0]
+    return model.projection(tower.head(tokens))[0], on_canvas
 
 
-def test_skipping_blank_patches_equals_reading_a_crop_without_them():
-    """Text of one row on a canvas of four: the tower on the cropped row, with the row's own positions."""
-    model = tiny(skip_blank_patches=True)
-    text = rendered("float", ["wwwwwwi"])  # inks all four patches of the first row and nothing else
-    tower = model.vision_model
+@pytest.fixture(scope="module", params=["eager", "sdpa"])
+def skipping_model(request):
+    model = tiny(skip_blank_patches=True, attn_implementation=request.param)
+    with torch.no_grad():  # so that positions, norms and the MAP head's own parts matter
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=0xFFFF), max_size=80), min_size=1, max_size=6), st.integers(0, 70))
+@settings(max_examples=25, deadline=None)
+def test_a_text_is_what_its_inked_patches_are_alone(skipping_model, texts, mates):
+    """Embedding, MAP head included, and tokens; whatever else is in the batch, and however many (groups from 64 on)."""
+    canvases = rendered("packed", [*texts, *("w" * (i % 40) for i in range(mates))])
     with torch.no_grad():
-        skipped = tower(text, skip_blank_patches=True)
-        tokens = tower.embeddings.patch_embedding(text[:, :, :16].expand(-1, 3, -1, -1)).flatten(2).transpose(1, 2)
-        tokens = tokens + tower.embeddings.position_embedding[:, :4]
-        row = tower.post_layernorm(tower.encoder(tokens))
-    torch.testing.assert_close(skipped.pooler_output, tower.head(row), rtol=0, atol=5e-6)
-    torch.testing.assert_close(skipped.last_hidden_state[:, :4], row, rtol=0, atol=5e-6)
-    assert skipped.last_hidden_state.shape == (1, 16, 32)
-    assert not skipped.last_hidden_state[:, 4:].any()
+        output = skipping_model.get_text_features(canvases)
+        for i, canvas in enumerate(canvases[: len(texts)]):
+            embedding, tokens = read_alone(skipping_model, canvas)
+            torch.testing.assert_close(output.pooler_output[i], embedding, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(output.last_hidden_state[i], tokens, rtol=1e-5, atol=1e-5)
+
+
+def test_so_are_its_gradients(skipping_model):
+    """A padded batch in groups gives the parameters the gradient of the texts read one by one."""
+    texts = rendered("packed", ["ab" * (i % 23) for i in range(70)])
+
+    def gradients(embeddings):
+        skipping_model.zero_grad()
+        (embeddings.sin().sum() / len(texts)).backward()
+        return {name: p.grad.clone() for name, p in skipping_model.named_parameters() if p.grad is not None}
+
+    together = gradients(skipping_model.get_text_features(texts).pooler_output)
+    alone = gradients(torch.stack([read_alone(skipping_model, text)[0] for text in texts]))
+    assert together.keys() == alone.keys()
+    for name, gradient in together.items():
+        torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("inked", [3, 12])
+def test_both_ways_of_projecting_kept_patches(channels, inked):
+    """Few patches are cut out first, many are picked after the whole canvas was projected: the same tokens."""
+    embeddings = tiny().vision_model.embeddings
+    pixels = torch.full((2, channels, 64, 64), BACKGROUND)
+    for i in range(inked):
+        row, column = divmod(i, 4)
+        pixels[:, :, 16 * row + 5, 16 * column + torch.arange(16)] = torch.randn(2, channels, 16)
+    with torch.no_grad():
+        whole, (tokens, kept) = embeddings(pixels)[0], embeddings(pixels, skip_blank_patches=True)
+    assert kept.mask.sum(1).tolist() == [inked] * 2
+    torch.testing.assert_close(tokens, whole[:, :inked], rtol=0, atol=1e-6)
 
 
 def test_a_canvas_full_of_ink_is_read_whole():
@@ -170,7 +216,8 @@ def test_impossible_configs_are_refused(fields, message):
 
 
 def test_presets():
-    assert ClippoConfig.from_preset("B/16").to_dict() == ClippoConfig().to_dict()
+    assert ClippoConfig.from_preset("B/16", skip_blank_patches=False).to_dict() == ClippoConfig().to_dict()
+    assert ClippoConfig.from_preset("B/16").skip_blank_patches and not ClippoConfig().skip_blank_patches
     large = ClippoConfig.from_preset("L/14", image_size=224, projection_dim=1024)
     assert (large.hidden_size, large.num_hidden_layers, large.patch_grid) == (1024, 24, (16, 16))
     with pytest.raises(ValueError, match="Unknown preset 'XL/16'"):

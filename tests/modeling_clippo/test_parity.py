@@ -170,7 +170,7 @@ def test_seeded_b16(shared):
     """The full-size model, with parameters that everybody can draw again instead of a 374 MB file."""
     with np.load(shared("goldens", "b16_seeded_io.npz")) as archive:
         golden = dict(archive)
-    model = ClippoModel(ClippoConfig.from_preset("B/16")).eval()
+    model = ClippoModel(ClippoConfig()).eval()
     assert model.num_parameters() == 93_474_817
     sums = dict(zip(golden["keys"], golden["checksums"], strict=True))
     state = {}

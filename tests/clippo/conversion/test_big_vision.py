@@ -307,6 +307,18 @@ def test_a_classifier_is_not_exported(params, tmp_path):
         export_checkpoint(tmp_path, tmp_path / "x.npz")
 
 
+def test_a_bias_has_no_place_in_the_official_model(params, tmp_path):
+    """Said, not dropped; without it the rest goes out as it is."""
+    sigmoid = {"loss_type": "sigmoid", "logit_bias_init_value": -10.0}
+    config = ClippoConfig(**{**infer_config(params).to_dict(), **sigmoid})
+    ClippoModel(config).save_pretrained(tmp_path / "sigmoid")
+    with pytest.raises(ConversionError, match=r"The model has a logit_bias, .* no place for"):
+        export_checkpoint(tmp_path / "sigmoid", tmp_path / "x.npz")
+    softmax = {"loss_type": "softmax", "logit_bias_init_value": None}
+    ClippoModel.from_pretrained(tmp_path / "sigmoid", **softmax).save_pretrained(tmp_path / "softmax")
+    assert set(export_checkpoint(tmp_path / "softmax", tmp_path / "x.npz")) == set(params)
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(ConversionError, match=r"no config.json"):
         export_checkpoint(tmp_path, tmp_path / "x.npz")

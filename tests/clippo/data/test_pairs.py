@@ -1,15 +1,13 @@
-"""Pairs: what may be drawn, that randomness is torch's, and that held-out texts never reach training."""
+"""Emoji pairs: what may be drawn, what decides it, and that held-out texts never reach training."""
 
 from collections import Counter
 
-import datasets
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from PIL import Image
 
-from clippo.data.pairs import EmojiPairs, ImageTextPairs
+from clippo.data.pairs import EmojiPairs
 
 
 @pytest.fixture(scope="module")
@@ -156,55 +154,6 @@ def test_a_folder_that_was_not_built(tmp_path):
         EmojiPairs(tmp_path)
 
 
-@pytest.fixture
-def captioned():
-    return datasets.Dataset.from_dict(
-        {
-            "image": [Image.new("RGB", (8, 8), color) for color in ("red", "blue")],
-            "captions": [["a red square", "rouge"], ["a blue square"]],
-            "title": ["red", None],
-        },
-        features=datasets.Features(
-            {
-                "image": datasets.Image(),
-                "captions": datasets.List(datasets.Value("string")),
-                "title": datasets.Value("string"),
-            }
-        ),
-    )
-
-
-def test_any_caption_of_any_column_is_drawn(captioned):
-    pairs = ImageTextPairs(captioned, caption_columns=["captions", "title"])
-    torch.manual_seed(0)
-    assert {pairs[0]["text"] for _ in range(50)} == {"a red square", "rouge", "red"}
-    assert {pairs[1]["text"] for _ in range(10)} == {"a blue square"}, "an empty cell is no caption"
-    assert pairs[1]["image"].getpixel((0, 0)) == (0, 0, 255)
-    assert len(pairs) == 2
-
-
-def test_without_sampling_the_first_caption(captioned):
-    pairs = ImageTextPairs(captioned, sampling=False)
-    assert [pairs[i]["text"] for i in range(2)] == ["a red square", "a blue square"]
-
-
-def test_captions_of_a_real_data_set(shared):
-    file = shared("data", "flickr8k", "test-00000-of-00001.parquet")
-    first = parquet.ParquetFile(file).iter_batches(batch_size=4)
-    pairs = ImageTextPairs(datasets.Dataset.from_list(next(first).to_pylist()).cast_column("image", datasets.Image()))
-    assert pairs[0]["text"] in pairs.dataset[0]["captions"]
-    assert pairs[0]["image"].mode == "RGB"
-
-
-def test_column_errors(captioned):
-    with pytest.raises(ValueError, match="No column photo, text in the data set; it has image, captions, title"):
-        ImageTextPairs(captioned, image_column="photo", caption_columns="text")
-    with pytest.raises(ValueError, match="caption_columns is empty"):
-        ImageTextPairs(captioned, caption_columns=[])
-    with pytest.raises(ValueError, match="Row 1 has no caption in title"):
-        ImageTextPairs(captioned, caption_columns="title")[1]
-
-
 def test_several_texts_an_image_come_in_different_languages(emoji_folder, rows):
     pairs = EmojiPairs(emoji_folder, texts_per_image=2)
     for item in (pairs[i] for i in range(len(pairs))):
@@ -223,18 +172,20 @@ def test_an_anchor_that_would_not_hold(emoji_folder, options, message):
         EmojiPairs(emoji_folder, **options)
 
 
-def test_a_caption_comes_again_only_after_all_others(captioned):
-    torch.manual_seed(0)
-    pairs = ImageTextPairs(captioned, texts_per_image=3)
-    first = pairs[0]["text"]
-    assert sorted(set(first)) == ["a red square", "rouge"] and len(first) == 3
-    assert pairs[1]["text"] == ["a blue square"] * 3
-
-
-@pytest.mark.parametrize("kind", ["emoji", "captions"])
-def test_no_texts_an_image_are_refused(kind, emoji_folder, captioned):
+def test_no_texts_an_image_are_refused(emoji_folder):
     with pytest.raises(ValueError, match="texts_per_image is a positive number, got 0"):
-        EmojiPairs(emoji_folder, texts_per_image=0) if kind == "emoji" else ImageTextPairs(captioned, texts_per_image=0)
+        EmojiPairs(emoji_folder, texts_per_image=0)
+
+
+def test_a_key_decides_the_item(emoji_folder):
+    """The same key gives the same text, whatever was drawn before and whatever the global generator says."""
+    pairs = EmojiPairs(emoji_folder, p_join=0.5)
+    keys = list(pairs.train_sampler(8, seed=1))
+    first = [pairs[key]["text"] for key in keys]
+    torch.manual_seed(9)
+    assert [pairs[key]["text"] for key in reversed(keys)] == first[::-1]
+    assert sorted(key.row for key in keys) == sorted({key.row for key in keys}), "no picture twice in an epoch"
+    assert [key.seed for key in pairs.train_sampler(8, seed=2)] != [key.seed for key in keys]
 
 
 def test_the_anchor_comes_first_and_the_others_beside_it(emoji_folder, rows):

@@ -40,3 +40,12 @@ def test_a_name_that_no_argument_has(tmp_path):
     recipe.write_text("learning_rte: 0.1\n")
     with pytest.raises(ValueError, match="learning_rte"):
         parse_recipe(KINDS, [str(recipe)])
+
+
+def test_mappings_come_as_json_on_the_command_line():
+    model_args, *_ = parse_recipe(KINDS, ["--model", '{"hidden_size": 64}'])
+    assert model_args.model == {"hidden_size": 64}
+    with pytest.raises(ValueError, match=r"--model '\{hidden' is no JSON"):
+        parse_recipe(KINDS, ["--model", "{hidden"])
+    with pytest.raises(ValueError, match="model must be a dict, got list"):
+        ModelArguments(model=["hidden_size"])

@@ -1,14 +1,19 @@
 """The whole training line in miniature: recipe to checkpoint, resumed and not, with its meters."""
 
+import io
 import json
 import math
+import shutil
 
+import datasets
 import pytest
 import torch
-from transformers import TrainingArguments
+from PIL import Image
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
-from clippo.training.arguments import DataArguments, ModelArguments
+from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
 from clippo.training.pretraining import build_data, build_model, pretrain
 from clippo.training.trainer import ContrastiveTrainer
 
@@ -94,33 +99,139 @@ def test_the_output_folder_is_a_checkpoint_for_everybody(whole_run):
     assert (output_dir / "README.md").exists()
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(whole_run, emoji_folder, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_bit_by_bit(whole_run, emoji_folder, tmp_path, monkeypatch):
+    """Killed in the middle of an epoch and started again, the run is the uninterrupted one, augmentation included."""
+
     class Killed(Exception):
         pass
+
+    trained, training_step = [], ContrastiveTrainer.training_step
 
     def killed_at_step_4(self, *args, **kwargs):
         if self.state.global_step == 4:
             raise Killed
         return training_step(self, *args, **kwargs)
 
-    training_step = ContrastiveTrainer.training_step
+    def counted(self, *args, **kwargs):
+        trained.append(self.state.global_step)
+        return training_step(self, *args, **kwargs)
+
     with monkeypatch.context() as patch:
         patch.setattr(ContrastiveTrainer, "training_step", killed_at_step_4)
         with pytest.raises(Killed):
             train(emoji_folder, tmp_path)
-    trained = []
     with monkeypatch.context() as patch:
-        patch.setattr(
-            ContrastiveTrainer,
-            "training_step",
-            lambda self, *args, **kwargs: (
-                trained.append(self.state.global_step) or training_step(self, *args, **kwargs)
-            ),
-        )
+        patch.setattr(ContrastiveTrainer, "training_step", counted)
         resumed = train(emoji_folder, tmp_path)
     assert trained == [3, 4, 5]
-    assert losses(resumed)[:3] == losses(whole_run[0])[:3]  # the log before the checkpoint is kept, not trained again
-    assert len(losses(resumed)) == 6
+    whole = whole_run[0]
+    assert len(whole.get_train_dataloader()) == 2, "the checkpoint of step 3 lies in the middle of the second epoch"
+    assert losses(resumed) == losses(whole)
+    for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
+    """GradCache as an argument of the run: the losses of the one-pass run, to rounding."""
+    # Plain gradient descent: Adam divides by the size of a gradient, the noise of those that should be zero included.
+    runs = [
+        pretrain(
+            MODEL,
+            DataArguments(data_dir=str(emoji_folder)),
+            arguments(tmp_path / str(size), max_steps=4, optim="sgd", learning_rate=0.1),
+            StepArguments(micro_batch_size=size),
+        )
+        for size in (None, 5)
+    ]
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-5)
+    assert losses(runs[0])[3] < losses(runs[0])[0]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(emoji_folder, tmp_path, monkeypatch):
+    compute_loss = Trainer.compute_loss
+
+    def spoilt(self, *args, **kwargs):
+        loss, outputs = compute_loss(self, *args, **kwargs)
+        return (loss * math.nan if self.state.global_step == 4 else loss), outputs
+
+    monkeypatch.setattr(Trainer, "compute_loss", spoilt)
+    with pytest.raises(FloatingPointError, match=r"The loss is nan in step 5; the run stops before this step"):
+        train(emoji_folder, tmp_path)
+    assert get_last_checkpoint(str(tmp_path)).endswith("checkpoint-3")
+    model = ClippoModel.from_pretrained(tmp_path / "checkpoint-3")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(whole_run, tmp_path):
+    trainer, _ = whole_run
+    parameter = trainer.model.projection.bias
+    before = parameter.detach().clone()
+    try:
+        parameter.data[0] = math.inf
+        with pytest.raises(FloatingPointError, match=r"projection\.bias is not finite after step 6"):
+            trainer.save_model(str(tmp_path / "bad"))
+    finally:
+        parameter.data.copy_(before)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_accumulation_is_said_to_be_no_larger_batch(emoji_folder, tmp_path, caplog):
+    train(emoji_folder, tmp_path, max_steps=1, gradient_accumulation_steps=2)
+    assert "no pair sees more negatives" in caplog.text and "micro_batch_size" in caplog.text
+
+
+@pytest.fixture
+def spoilt_photos(tmp_path):
+    """Forty coloured squares with two captions each, a quarter of the pictures cut short, and a book."""
+    rows = []
+    for i in range(40):
+        Image.new("RGB", (32, 32), (6 * i, 255 - 6 * i, 90)).save(buffer := io.BytesIO(), "PNG")
+        data = buffer.getvalue()
+        rows.append(
+            {"image": {"bytes": data[:40] if i % 4 == 0 else data, "path": None}, "caption": [f"{i}", f"no {i}"]}
+        )
+    features = datasets.Features(image=datasets.Image(), caption=datasets.List(datasets.Value("string")))
+    datasets.Dataset.from_list(rows, features=features).to_parquet(str(tmp_path / "photos.parquet"))
+    sentences = " ".join(f"This is sentence number {i}." for i in range(100))
+    datasets.Dataset.from_dict({"text": [sentences]}).to_json(str(tmp_path / "book.json"))
+    photos = {"name": "photos", "path": str(tmp_path / "photos.parquet"), "caption_columns": "caption"}
+    book = {"name": "book", "path": str(tmp_path / "book.json"), "kind": "text_text", "text_column": "text"}
+    return photos, book
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_mixture_with_broken_pictures(spoilt_photos, tmp_path, streaming, monkeypatch):
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # after every pass over streamed parquet
+    photos, book = spoilt_photos
+    sources = [{**photos, "weight": 0.75, "streaming": streaming}, {**book, "weight": 0.25, "streaming": streaming}]
+    options = dict(eval_strategy="no", per_device_train_batch_size=8, save_steps=4, max_steps=8)
+    data = DataArguments(sources=sources, max_skipped=0.5, flip=True, randaugment=[1, 5])
+    trainer = pretrain(MODEL, data, arguments(tmp_path / "run", **options))
+    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1]
+    assert last["skipped"] >= 8 and {"image_text_loss", "text_text_loss", "data_wait", "in_batch_R@1"} <= set(last)
+    assert trainer.skipped_rows.used == 64
+
+    # The count is part of a checkpoint: it goes on after a restart.
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    at_step_4 = state["stateful_callbacks"]["SkippedRows"]["attributes"]
+    assert at_step_4["used"] == 32 and 0 < at_step_4["skipped"] < last["skipped"]
+    shutil.rmtree(tmp_path / "run" / "checkpoint-8")
+    resumed = pretrain(MODEL, data, arguments(tmp_path / "run", **options))
+    assert losses(resumed) == losses(trainer)
+    assert resumed.skipped_rows.attributes == trainer.skipped_rows.attributes
+
+    with pytest.raises(RuntimeError, match=r"rows could not be used, more than max_skipped=0\.01"):
+        pretrain(
+            MODEL,
+            DataArguments(sources=sources, max_skipped=0.01),
+            arguments(tmp_path / "b", **{**options, "max_steps": 60}),
+        )
+
+
+def test_the_curves_are_drawn(whole_run):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    with Image.open(whole_run[1] / "training.png") as picture:
+        assert picture.width > 1000
 
 
 def test_going_on_from_a_checkpoint(whole_run, emoji_folder, tmp_path):
@@ -159,17 +270,33 @@ def test_only_kernels_decay():
 
 
 def test_a_batch_that_the_data_cannot_fill(emoji_folder, tmp_path):
-    with pytest.raises(ValueError, match="do not fill one batch of 999 on 1 processes"):
+    with pytest.raises(ValueError, match="a batch takes 999 of them on each of 1 processes"):
         train(emoji_folder, tmp_path, per_device_train_batch_size=999)
 
 
-def test_the_font_belongs_to_the_model_that_is_gone_on_from(tmp_path):
-    with pytest.raises(ValueError, match="cannot replace the font of runs/before"):
-        build_model(ModelArguments(init_from="runs/before", font="other.ttf"))
+def test_what_the_weights_that_are_gone_on_from_fix(whole_run):
+    folder = str(whole_run[1])
+    with pytest.raises(ValueError, match=f"cannot replace the font of {folder}"):
+        build_model(ModelArguments(init_from=folder, font="other.ttf"))
+    with pytest.raises(ValueError, match=r"model sets hidden_size, which the weights of .* fix; only image_size"):
+        build_model(ModelArguments(init_from=folder, model={"hidden_size": 64}))
+
+
+def test_a_larger_canvas_for_a_trained_model(whole_run, tmp_path):
+    folder = str(whole_run[1])
+    model, processor = build_model(ModelArguments(init_from=folder, model={"image_size": 64}))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, processor = ClippoModel.from_pretrained(tmp_path), ClippoProcessor.from_pretrained(tmp_path)
+    inputs = processor(images=Image.new("RGB", (9, 9)), text=["hello"], return_tensors="pt")
+    assert inputs["pixel_values"].shape[-1] == 64 and model.config.image_size == 64
+    with torch.no_grad():
+        assert model(**inputs).logits_per_image.shape == (1, 1)
 
 
 def test_an_unknown_data_set(tmp_path):
+    processor = ClippoProcessor.from_size(32)
     with pytest.raises(ValueError, match="dataset='laion'"):
-        build_data(DataArguments(dataset="laion"), ClippoProcessor.from_size(32))
-    with pytest.raises(FileNotFoundError, match=r"No train\*.parquet"):
-        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), ClippoProcessor.from_size(32))
+        build_data(DataArguments(dataset="laion"), processor, arguments(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*train\*.parquet"):
+        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), processor, arguments(tmp_path))

@@ -30,9 +30,15 @@ def test_a_picture_is_drawn(runs, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     draw_curves(runs, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
-        assert image.width > 1000 and len(image.convert("L").getcolors()) > 2
+        assert image.width > 1000 and image.height > 300 and len(image.convert("L").getcolors()) > 2
 
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No trainer_state\.json"):
         read_history([tmp_path])
+
+
+def test_a_run_that_logged_nothing(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    with pytest.raises(ValueError, match="Nothing to draw"):
+        draw_curves([write_state(tmp_path / "run", [{"step": 1, "train_runtime": 2.0}], 1)], tmp_path / "curves.png")

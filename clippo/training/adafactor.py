@@ -1,0 +1,214 @@
+"""big_vision's Adafactor, the optimizer CLIPPO was trained with, as a torch optimizer.
+
+Source: big_vision `optax.py` (`scale_by_adafactor`, the order of the steps in `make`), optax 0.1.5
+(`scale_by_factored_rms`, `ema`); Shazeer and Stern, Adafactor (2018); Zhai et al., Scaling Vision Transformers (2022).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from clippo.conversion import weight_table
+
+# A parameter as the official code sees it: its shape with the heads apart but PyTorch's order of axes, and for each of
+# these axes its number in the official order. Plain tuples, since they are saved with the optimizer.
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
+DECAY_RATE = 0.8  # the second moment of step t (from 1) keeps 1 - t^-0.8 of itself
+EPSILON = 1e-30  # added to the squared gradient
+MIN_FACTORED_SIZE = 32
+
+
+def own_layout(parameter: torch.Tensor) -> Layout:
+    """Of a parameter that the official model does not have: its own shape, a matrix transposed as a Dense kernel."""
+    order = range(parameter.ndim)
+    return tuple(parameter.shape), tuple(reversed(order) if parameter.ndim == 2 else order)
+
+
+def official_layouts(model: nn.Module) -> dict[str, Layout]:
+    """Parameter name -> layout, for every parameter of a CLIPPO model or head.
+
+    The conversion's weight table says how the official model stores a parameter. That decides what is factored: a query
+    kernel is (width, heads, width / heads) there, so a model of width 64 with 4 heads factors none of its attention.
+
+    Args:
+        model: With a `ClippoConfig` as `config`; `ClippoVisionModel` or a model that holds one as `vision_model`.
+    """
+    table = {weight.name: weight for weight in weight_table(model.config)}
+    layouts = {}
+    for name, parameter in model.named_parameters():
+        # Wrappers put their own names in between, and the tower alone lacks the prefix it has inside other models.
+        bare = ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
+        weight = table.get(bare) or table.get(f"vision_model.{bare}")
+        if weight is not None and math.prod(weight.shape) == parameter.numel():
+            layouts[name] = tuple(weight.shape[axis] for axis in weight.axes), weight.axes
+        else:
+            layouts[name] = own_layout(parameter)
+    return layouts
+
+
+def factored_axes(layout: Layout) -> tuple[int, int] | None:
+    """The two axes (of the layout's shape) that the second moment is factored over, the longest last, or None.
+
+    As optax decides: the two longest official axes, ties in their official order, if both have 32 or more entries.
+    """
+    shape, official = layout
+    by_size = sorted(range(len(shape)), key=lambda axis: (shape[axis], official[axis]))
+    if len(shape) < 2 or shape[by_size[-2]] < MIN_FACTORED_SIZE:
+        return None
+    return by_size[-2], by_size[-1]
+
+
+class BigVisionAdafactor(torch.optim.Optimizer):
+    """Adafactor with momentum in bfloat16 and a weight decay that the learning rate does not scale.
+
+    In step t (from 1), with gradient g:
+
+        beta2 = min(beta2_cap, 1 - t^-0.8)
+        v     = beta2 v + (1 - beta2) (g^2 + 1e-30)        factored into rows and columns where the layout says so
+        m     = momentum m + (1 - momentum) g / sqrt(v)    not debiased; m is rounded to bfloat16 after its use
+        p     = p - s (lr m + weight_decay p)              s: what the schedule makes of lr, 1 without one
+
+    There is no clipping of updates; the official clipping of the gradient's global norm at 1.0 is Trainer's
+    `max_grad_norm`. `momentum` acts as its nearest bfloat16, 0.8984375 for 0.9, as in the official code, where the
+    product `momentum m` is one of bfloat16 numbers. Everything else is float32, whatever the parameters are.
+
+    Works on whole parameters: one process, DDP, and FSDP2, where the gradient of each factored parameter is gathered
+    for a moment and momentum and unfactored second moments are sharded as the parameters are.
+
+    Args:
+        params: Parameters or groups. A group may have "layouts", a list of a `Layout` for each parameter, see
+            `official_layouts`; by default `own_layout`.
+        lr: Base learning rate, positive: a scheduler's multiple of it is what weight decay follows.
+        weight_decay: Share of a parameter that one step takes away at the full learning rate. The paper's 1e-4
+            compares to 0.1 in AdamW at lr 1e-3.
+        momentum: 0 keeps none.
+        beta2_cap: Upper bound of beta2.
+
+    Raises:
+        ValueError: A number is out of its range, or layouts do not fit parameters.
+        RuntimeError: In `step`: a gradient is sparse, or a parameter was cut or flattened by FSDP1 or DeepSpeed ZeRO.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        beta2_cap: float = 0.999,
+    ):
+        super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, beta2_cap=beta2_cap))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        group.setdefault("layouts", [own_layout(parameter) for parameter in group["params"]])
+        if not group["lr"] > 0:
+            raise ValueError(f"lr={group['lr']} must be positive: weight decay follows the schedule as lr / base.")
+        if not group["weight_decay"] >= 0:
+            raise ValueError(f"weight_decay={group['weight_decay']} must not be negative.")
+        for name in ("momentum", "beta2_cap"):
+            if not 0 <= group[name] < 1:
+                raise ValueError(f"{name}={group[name]} must be at least 0 and less than 1.")
+        if len(group["layouts"]) != len(group["params"]):
+            raise ValueError(f"{len(group['layouts'])} layouts do not describe {len(group['params'])} parameters.")
+        for parameter, (shape, _) in zip(group["params"], group["layouts"], strict=True):
+            if math.prod(shape) != parameter.numel():
+                raise ValueError(f"The layout {shape} does not fit a parameter of shape {tuple(parameter.shape)}.")
+        group.setdefault("base_lr", group["lr"])
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            schedule = group["lr"] / group["base_lr"]
+            for parameter, layout in zip(group["params"], group["layouts"], strict=True):
+                if parameter.grad is None:
+                    continue
+                own = _local(parameter)
+                change = self._direction(parameter, layout, group).mul_(group["lr"])
+                if group["weight_decay"]:
+                    change.add_(own, alpha=schedule * group["weight_decay"])
+                own.copy_(own.float().sub_(change) if own.dtype != torch.float32 else own.sub_(change))
+        return loss
+
+    def _direction(self, parameter: nn.Parameter, layout: Layout, group: dict[str, Any]) -> torch.Tensor:
+        """The step before the learning rate, float32, of this process's part of the parameter; updates the state."""
+        shape, axes = layout[0], factored_axes(layout)
+        gradient = parameter.grad
+        if gradient.is_sparse:
+            raise RuntimeError(
+                "adafactor_big_vision takes no sparse gradients; use Trainer's optimizer for this model."
+            )
+        if math.prod(shape) != parameter.numel():
+            raise RuntimeError(
+                f"adafactor_big_vision needs whole parameters, but one of shape {shape} has become "
+                f"{tuple(parameter.shape)}; use FSDP version 2 or DDP instead of FSDP 1 or DeepSpeed ZeRO."
+            )
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)  # on the CPU, as torch's own optimizers keep it
+            if axes:
+                for name, axis in (("row", axes[1]), ("column", axes[0])):
+                    kept = [1 if i == axis else size for i, size in enumerate(shape)]
+                    state[name] = torch.zeros(kept, dtype=torch.float32, device=gradient.device)
+            else:
+                state["second_moment"] = torch.zeros_like(parameter, dtype=torch.float32)
+            if group["momentum"]:
+                state["momentum"] = torch.zeros_like(parameter, dtype=torch.bfloat16)
+        state["step"] += 1
+        beta2 = min(group["beta2_cap"], 1.0 - state["step"].item() ** -DECAY_RATE)
+
+        if axes:
+            # Means over a sharded axis need all of it; this process's part of the result is all that is kept.
+            gradient = _whole(gradient).float().reshape(shape)
+            squared = gradient.square().add_(EPSILON)
+            row = state["row"].mul_(beta2).add_(squared.mean(axes[1], keepdim=True), alpha=1 - beta2)
+            column = state["column"].mul_(beta2).add_(squared.mean(axes[0], keepdim=True), alpha=1 - beta2)
+            direction = gradient * (row / row.mean(axes[0], keepdim=True)).rsqrt_()
+            direction = _part_of(direction.mul_(column.rsqrt()).reshape(parameter.shape), parameter)
+        else:
+            gradient = _local(gradient).float()
+            moment = _local(state["second_moment"])
+            moment.mul_(beta2).add_(gradient.square().add_(EPSILON), alpha=1 - beta2)
+            direction = gradient * moment.rsqrt()
+
+        if group["momentum"]:
+            momentum = _local(state["momentum"])
+            rate = torch.tensor(group["momentum"]).bfloat16().item()
+            direction.mul_(1 - group["momentum"]).add_(momentum * rate)  # the product is rounded to bfloat16
+            momentum.copy_(direction)
+        return direction
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, except that every tensor keeps its precision instead of taking the parameter's."""
+        super().load_state_dict(state_dict)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for parameter, index in zip(group["params"], saved["params"], strict=True):
+                state = self.state.get(parameter, {})
+                for name, tensor in state.items():
+                    state[name] = state_dict["state"][index][name].to(tensor.device, copy=True)
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _part_of(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor that every process has, sharded as the parameter is."""
+    if not isinstance(parameter, DTensor):
+        return whole
+    # No source rank: all have computed the same, nothing needs to be sent.
+    return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
