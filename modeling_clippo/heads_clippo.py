@@ -5,6 +5,7 @@ The paper says nothing about heads, so all of this is ours.
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .embeddings_clippo import ROW_HEIGHT
 
@@ -34,8 +35,12 @@ def split_canvases(values: torch.Tensor, canvas_height: int | None) -> torch.Ten
 
 
 def pair_features(pooled: torch.Tensor) -> torch.Tensor:
-    """(2B, D), first texts before second texts -> (B, 4D): u, v, |u - v|, u * v, by which a linear layer compares."""
-    u, v = pooled.chunk(2)
+    """(2B, D), first texts before second texts -> (B, 4D): u, v, |u - v|, u * v, by which a linear layer compares.
+
+    u and v are brought to mean 0 and variance 1 first: the pooling head's output is not normalised, and the products of
+    large numbers would drown the rest.
+    """
+    u, v = F.layer_norm(pooled, pooled.shape[-1:]).chunk(2)
     return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
 
 

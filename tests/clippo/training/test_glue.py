@@ -11,7 +11,15 @@ from transformers import pipeline
 
 import clippo
 from clippo.training.arguments import parse_recipe
-from clippo.training.glue import GlueArguments, GlueTrainingArguments, markdown, run_glue, summarize, task_arguments
+from clippo.training.glue import (
+    GlueArguments,
+    GlueTrainingArguments,
+    markdown,
+    run_glue,
+    start_at_the_average,
+    summarize,
+    task_arguments,
+)
 
 pytest.importorskip("sklearn", reason="needs the extra `evaluation`")
 PLAIN = ["red", "green", "blue", "cold", "warm", "fast", "slow", "tall", "small", "round"]
@@ -134,6 +142,15 @@ def test_from_scratch_has_the_shape_and_other_weights(save_tiny, data, tmp_path)
     assert torch.equal(loaded.state_dict()[key], tower[key]) and not torch.equal(scratch.state_dict()[key], tower[key])
     assert (loaded.config.num_text_canvases, scratch.config.num_text_canvases) == (1, 2)
     assert tokenizer.init_kwargs["pair_layout"] == "two_canvas"
+
+
+def test_the_head_starts_at_the_average(tiny_config):
+    model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=1))
+    start_at_the_average(model, [1.0, 4.0])
+    assert model.classifier.bias.tolist() == [2.5]
+    model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=3))
+    start_at_the_average(model, [0, 0, 0, 1])  # one of each is added, so that a class without a row is possible
+    torch.testing.assert_close(model.classifier.bias.softmax(-1).detach(), torch.tensor([4.0, 2.0, 1.0]) / 7)
 
 
 def test_a_task_s_own_defaults_count_unless_something_was_given(tmp_path):
