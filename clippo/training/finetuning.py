@@ -5,6 +5,8 @@ import time
 
 from transformers import Trainer
 
+from clippo.training.optimization import decay_parameter_names
+
 
 def depth_of(name: str, num_layers: int) -> int:
     """How high up a parameter lies: 0 the embeddings, 1..L the blocks, L + 1 all that stands on them.
@@ -39,7 +41,7 @@ class FineTuningTrainer(Trainer):
 
     def get_decay_parameter_names(self, model) -> list[str]:
         """Kernels only, as in pretraining: no bias, LayerNorm, position or probe."""
-        return [name for name, p in model.named_parameters() if name.endswith(".weight") and p.ndim >= 2]
+        return decay_parameter_names(model)
 
     def create_optimizer(self, *args, **kwargs):
         if self.optimizer is None:
