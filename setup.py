@@ -30,7 +30,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "shaping": ["uharfbuzz>=0.50", "python-bidi>=0.6"],
     "plot": ["matplotlib>=3.8"],
-    "evaluation": ["scikit-learn>=1.4", "scipy>=1.11"],
+    "evaluation": ["scikit-learn>=1.7", "scipy>=1.15"],
     "train": ["tensorboard>=2.16"],
     "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],

@@ -243,8 +243,8 @@ def run_glue(args: GlueArguments, base: TrainingArguments) -> dict:
     folder = Path(base.output_dir)
     name = args.label or Path(args.model).name + (" (from scratch)" if args.from_scratch else "")
     report = {"label": name, "arguments": dataclasses.asdict(args), "tasks": {}}
-    for task in tasks:
-        splits = load_glue(task, args.data_dir)
+    data = {task: load_glue(task, args.data_dir) for task in tasks}  # what is missing is said before hours of training
+    for task, splits in data.items():
         entry = {"rows": {split: len(rows) for split, rows in splits.items()}}
         if args.baselines:
             entry["baselines"] = baselines(task, splits)

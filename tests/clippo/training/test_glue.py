@@ -174,6 +174,7 @@ def test_wrong_names_and_missing_data_are_said_before_any_training(save_tiny, da
     with pytest.raises(ValueError, match="'mprc' is no GLUE task"):
         run_glue(*arguments(data, tmp_path, model, "--tasks", "mprc"))
     with pytest.raises(FileNotFoundError, match="rte; it takes"):
-        run_glue(*arguments(data, tmp_path, model, "--tasks", "rte"))
+        run_glue(*arguments(data, tmp_path, model, "--tasks", "mrpc", "rte"))
+    assert not list(tmp_path.glob("mrpc*"))
     with pytest.raises(ValueError, match="No model to fine-tune; pass --model"):
         run_glue(GlueArguments(tasks=["sst2"]), GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True))
