@@ -24,6 +24,7 @@ from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoE
 from .initialization_clippo import initialize_tower_module, lecun_normal
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
+from .pipeline_clippo import CUSTOM_PIPELINES
 
 
 @dataclass
@@ -358,9 +359,68 @@ class ClippoForSequenceClassification(_ClippoForClassification):
         return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))
 
 
+class ClippoForVisualQuestionAnswering(_ClippoForClassification):
+    """CLIPPO that answers questions drawn into the picture: a linear layer on the pooled canvas, one score an answer.
+
+    The answers are the config's `id2label`. Two of them, "false" and "true", make a classifier of statements about a
+    picture. `config.problem_type` names the loss: "multi_label_classification" (several answers may be right) or
+    "single_label_classification". The paper is silent on head and loss; this is ours.
+    """
+
+    input_modalities = ("image",)
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        config.custom_pipelines = CUSTOM_PIPELINES
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        """
+        Args:
+            pixel_values: Pictures with their questions, from `ClippoProcessor(images=..., questions=...)`.
+            labels: float (B, num_labels), how right every answer is, 0 to 1; or int64 (B,), the one right answer, -100
+                where it is none of them. Such a row teaches "multi_label_classification" that all answers are wrong,
+                and "single_label_classification" nothing.
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+
+        Returns:
+            logits (B, num_labels). The loss is a mean over the batch: the sum of the binary cross-entropies of all
+            answers, or the softmax cross-entropy. Without `config.problem_type`, float labels mean the former.
+        """
+        output = self._classify(pixel_values, None, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        if labels is not None:
+            output["loss"] = self._loss(output["logits"].float(), labels)
+        return ImageClassifierOutput(**output)
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        binary = self.config.problem_type == "multi_label_classification"
+        if self.config.problem_type is None:
+            binary = labels.is_floating_point()
+        if not labels.is_floating_point():
+            # One class more, cut off again, takes the rows without an answer.
+            known = torch.where(labels == -100, self.num_labels, labels)
+            labels = nn.functional.one_hot(known, self.num_labels + 1)[:, :-1]
+        scores = labels.to(logits.device, logits.dtype)  # (B, num_labels)
+        if scores.shape != logits.shape:
+            raise ValueError(
+                f"Labels of shape {tuple(labels.shape)} do not fit {self.num_labels} answers and a batch of "
+                f"{len(logits)}; give float (B, num_labels) or int64 (B,)."
+            )
+        if binary:
+            return nn.functional.binary_cross_entropy_with_logits(logits, scores, reduction="sum") / len(logits)
+        return nn.functional.cross_entropy(logits, scores)
+
+
 __all__ = [
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
+    "ClippoForVisualQuestionAnswering",
     "ClippoModel",
     "ClippoOutput",
     "ClippoPreTrainedModel",
