@@ -177,7 +177,10 @@ def _place_pictures(
     areas = np.array([layout.picture_area(int(count), *canvas) for count in rows])  # (B, 4) top, left, height, width
     if layout.picture == "fit":
         # Opened once here, so that a file name or a lazy picture is not read for its size and again for its pixels.
-        opened = {i: image_processor.process_image(*_loaded(image_processor, image)) for i, image in different.items()}
+        how = {"do_convert_rgb": image_processor.do_convert_rgb, **options}
+        opened = {
+            i: image_processor.process_image(_loaded(image_processor, image), **how) for i, image in different.items()
+        }
         sizes = np.array([opened[i].shape[1:] for i in picture])  # (B, 2)
         scale = (areas[:, 2:] / sizes).min(1, keepdims=True)
         fitted = np.clip(np.rint(sizes * scale).astype(int), 1, areas[:, 2:])
@@ -205,9 +208,9 @@ def _place_pictures(
     return canvases
 
 
-def _loaded(image_processor, image) -> tuple:
+def _loaded(image_processor, image):
     (image,) = image_processor._prepare_images_structure(image)
-    return (image,)
+    return image
 
 
 def _check_overflow(rendered, size: list[int], overflow: str) -> None:
