@@ -4,18 +4,22 @@ from .configuration_clippo import ClippoConfig
 from .modeling_clippo import (
     ClippoForImageClassification,
     ClippoForSequenceClassification,
+    ClippoForVisualQuestionAnswering,
     ClippoModel,
     ClippoOutput,
     ClippoPreTrainedModel,
     ClippoVisionModel,
 )
+from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline
 
 __all__ = [
     "ClippoConfig",
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
+    "ClippoForVisualQuestionAnswering",
     "ClippoModel",
     "ClippoOutput",
     "ClippoPreTrainedModel",
     "ClippoVisionModel",
+    "ClippoVisualQuestionAnsweringPipeline",
 ]

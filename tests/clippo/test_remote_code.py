@@ -16,6 +16,7 @@ import clippo
 
 LABELS = ["cat", "собака", "鳥"]
 TEXTS = ["a fine film", "плохо"]
+ANSWERS = {0: "yes", 1: "no", 2: "red"}
 
 # Run with `python -I`: neither the working directory nor PYTHONPATH is on sys.path. Its argument is a JSON list of
 # tasks, each of which names a folder, what to do with it, and where to save what was loaded.
@@ -60,6 +61,9 @@ for task in json.loads(sys.argv[1]):
             answer[name] = pipe(photos, candidate_labels=task["labels"])
         elif name == "text-classification":
             answer[name] = pipe(task["texts"], top_k=None)
+        elif name == "visual-question-answering":
+            answer[name] = pipe(image=photos, question="what is it?")
+            answer["pipeline"] = origin(pipe)
         elif name == "image-feature-extraction":
             answer[name] = pipe(photos, pool=True)
         else:
@@ -74,6 +78,7 @@ AUTO = [
     "AutoModelForZeroShotImageClassification",
     "AutoModelForImageClassification",
     "AutoModelForSequenceClassification",
+    "AutoModelForVisualQuestionAnswering",
     "AutoTokenizer",
     "AutoImageProcessor",
     "AutoProcessor",
@@ -84,6 +89,7 @@ CLASSES = {
     "AutoModelForZeroShotImageClassification": "ClippoModel",
     "AutoModelForImageClassification": "ClippoForImageClassification",
     "AutoModelForSequenceClassification": "ClippoForSequenceClassification",
+    "AutoModelForVisualQuestionAnswering": "ClippoForVisualQuestionAnswering",
     "AutoTokenizer": "ClippoTokenizer",
     "AutoImageProcessor": "ClippoImageProcessor",
     "AutoProcessor": "ClippoProcessor",
@@ -110,6 +116,7 @@ def folders(save_tiny):
         "model": save_tiny(canvas_format="packed", skip_blank_patches=True),
         "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3),
         "tower": save_tiny(clippo.ClippoVisionModel),
+        "answers": save_tiny(clippo.ClippoForVisualQuestionAnswering, id2label=ANSWERS),
     }
 
 
@@ -140,6 +147,11 @@ def answers(folders, photo_files, tmp_path_factory):
             "auto": ["AutoConfig", "AutoModel", "AutoImageProcessor"],
             "save": ["AutoModel", "AutoImageProcessor"],
             "pipelines": ["image-feature-extraction"],
+        },
+        "answers": {
+            "auto": ["AutoModelForVisualQuestionAnswering", "AutoProcessor"],
+            "save": ["AutoModelForVisualQuestionAnswering", "AutoProcessor"],
+            "pipelines": ["visual-question-answering"],
         },
     }
     inputs = {"photos": photo_files, "labels": LABELS, "texts": TEXTS}
@@ -192,3 +204,12 @@ def test_the_tower_sees_what_the_package_sees(answers, folders, photos):
     for answer in answers["tower"]:
         for got, wanted in zip(answer["image-feature-extraction"], expected, strict=True):
             assert got[0] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_answers_come_under_the_old_task_name(answers, folders, photos):
+    expected = pipeline("clippo-visual-question-answering", model=folders["answers"])(photos, "what is it?")
+    for answer in answers["answers"]:
+        assert answer["pipeline"] == "transformers_modules:ClippoVisualQuestionAnsweringPipeline"
+        for got, wanted in zip(answer["visual-question-answering"], expected, strict=True):
+            assert [entry["answer"] for entry in got] == [entry["answer"] for entry in wanted]
+            assert [entry["score"] for entry in got] == pytest.approx([entry["score"] for entry in wanted], abs=1e-6)

@@ -1,0 +1,193 @@
+"""Fine-tuning (or training from nothing) to answer questions about pictures, on transformers' Trainer."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import load_dataset
+from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
+
+from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions
+from clippo.evaluation.vqa_accuracy import VqaAccuracy
+from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
+from clippo.processing import ClippoProcessor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class VqaModelArguments:
+    """Which model answers, on what canvas."""
+
+    init_from: str | None = field(
+        default=None, metadata={"help": "Folder or hub name of a CLIPPO to start from; default: a new model."}
+    )
+    preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
+    model: str | None = field(default=None, metadata={"help": "ClippoConfig fields of a new model, as JSON."})
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"help": "Canvas, one side or height and width; another than init_from's resamples its positions."},
+    )
+    layout: str | None = field(default=None, metadata={"help": "Fields of QuestionLayout, as JSON."})
+    loss: str = field(
+        default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is."}
+    )
+    freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer alone."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "Attention backend."})
+
+    def __post_init__(self):
+        # argparse knows no dicts: JSON on the command line, mappings in a recipe.
+        for name in ("model", "layout"):
+            value = getattr(self, name)
+            try:
+                setattr(self, name, json.loads(value) if isinstance(value, str) else value or {})
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{name}={value!r} is no JSON object: {error}.") from error
+
+
+@dataclass
+class VqaDataArguments:
+    """Questions, pictures and answers: parquet files or hub names, or the official VQAv2 files."""
+
+    train: str = field(
+        default="", metadata={"help": "Parquet file, hub name, or VQAv2's questions.json,annotations.json,image folder"}
+    )
+    validation: str = field(default="", metadata={"help": "The same, to evaluate on."})
+    answers: int | None = field(default=None, metadata={"help": "Most frequent answers to choose among; default all."})
+    min_answer_count: int = field(default=1, metadata={"help": "Questions an answer must be right for to be one."})
+    normalize_answers: bool = field(default=False, metadata={"help": "Answers in the VQA challenge's form."})
+    blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
+    max_eval_questions: int | None = field(default=None, metadata={"help": "Evaluate on the first so many."})
+
+
+def resize_canvas(model, processor, image_size) -> None:
+    """Gives model and processor a canvas of another size, in place; positions are resampled as officially.
+
+    Args:
+        model: any CLIPPO model with a `vision_model`.
+        processor: its `ClippoProcessor`.
+        image_size: side, or [height, width], in pixels.
+    """
+    embeddings, config = model.vision_model.embeddings, model.config
+    resized = ClippoConfig(image_size=image_size, patch_size=config.patch_size)  # checks the size
+    with torch.no_grad():
+        positions = embeddings.positions_for(*resized.patch_grid).clone()
+    embeddings.position_embedding = torch.nn.Parameter(positions)
+    config.image_size = resized.image_size
+    height, width = resized.canvas_size
+    processor.image_processor.size = {"height": height, "width": width}
+    processor.tokenizer.canvas_size = [height, width]
+    processor.tokenizer.init_kwargs["canvas_size"] = [height, width]
+
+
+def build_vqa_model(
+    args: VqaModelArguments, vocabulary: AnswerVocabulary
+) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
+    """Model and processor, the answers in the config, the layout in the processor.
+
+    Raises:
+        ValueError: the loss is not known, or the model was trained on other answers or needs another canvas.
+    """
+    losses = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
+    if args.loss not in losses:
+        raise ValueError(f"loss={args.loss!r} is not known; choose 'binary' or 'softmax'.")
+    size = args.image_size and (args.image_size[0] if len(args.image_size) == 1 else args.image_size)
+    answers = {
+        "id2label": vocabulary.id2label,
+        "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
+        "problem_type": losses[args.loss],
+    }
+    if args.init_from:
+        processor = ClippoProcessor.from_pretrained(args.init_from)
+        model = ClippoForVisualQuestionAnswering.from_pretrained(
+            args.init_from, dtype="float32", attn_implementation=args.attn_implementation, **answers
+        )
+        if size is not None:
+            resize_canvas(model, processor, size)
+    else:
+        config = ClippoConfig.from_preset(args.preset, **args.model, **answers)
+        if size is not None:
+            config.image_size = size
+            config.validate_canvas()
+        model = ClippoForVisualQuestionAnswering._from_config(config, attn_implementation=args.attn_implementation)
+        processor = ClippoProcessor.from_size(config.image_size)
+    if args.layout or not hasattr(processor, "question_layout"):
+        processor = ClippoProcessor(processor.image_processor, processor.tokenizer, args.layout)
+    if args.freeze_tower:
+        model.vision_model.requires_grad_(False)
+    return model, processor
+
+
+def load_questions(source: str) -> VisualQuestions:
+    """What `VqaDataArguments.train` names.
+
+    Raises:
+        ValueError: the source is neither one name nor three.
+    """
+    parts = source.split(",")
+    if len(parts) == 3:
+        return VisualQuestions.from_vqa_v2(*parts)
+    if len(parts) != 1 or not source:
+        raise ValueError(
+            f"{source!r} names no questions; give a parquet file, 'hub/name:split', or three paths with commas: "
+            "questions.json,annotations.json,image folder."
+        )
+    if source.endswith(".parquet"):
+        return VisualQuestions.from_rows(load_dataset("parquet", data_files=source, split="train"))
+    name, _, split = source.partition(":")
+    return VisualQuestions.from_rows(load_dataset(name, split=split or "train"))
+
+
+@dataclass
+class AnswerMetrics:
+    """`compute_metrics` of Trainer: the metrics of `VqaAccuracy` against the people's own answers, so that an answer
+    outside the vocabulary counts as not found; `answerable` is the share of questions that the vocabulary can answer.
+    """
+
+    questions: VisualQuestions
+    vocabulary: AnswerVocabulary
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        chosen = [self.vocabulary.answers[i] for i in np.asarray(prediction.predictions).reshape(-1)]
+        metrics = VqaAccuracy().compute(predictions=chosen, references=self.questions.answers)
+        answerable = np.mean([bool(self.vocabulary.scores(a).any()) for a in self.questions.answers])
+        return {**metrics, "answerable": float(answerable)}
+
+
+def finetune_vqa(
+    model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
+) -> Trainer:
+    """Train, evaluate, save model and processor to `output_dir`."""
+    set_seed(training_args.seed)
+    training_args.remove_unused_columns = False  # the columns are pictures and strings; the collator makes the tensors
+    train, validation = load_questions(data_args.train), load_questions(data_args.validation)
+    if data_args.max_eval_questions is not None:
+        validation.rows = validation.rows[: data_args.max_eval_questions]
+    vocabulary = AnswerVocabulary.from_data(
+        train.answers, data_args.answers, data_args.min_answer_count, data_args.normalize_answers
+    )
+    model, processor = build_vqa_model(model_args, vocabulary)
+    logger.info(
+        "%d questions to train on, %d to evaluate on, %d answers, %d trainable parameters",
+        len(train), len(validation), len(vocabulary.answers), model.num_parameters(only_trainable=True),
+    )  # fmt: skip
+    trainer = Trainer(
+        model=model,
+        args=training_args,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=QuestionCollator(processor, vocabulary, data_args.blind),
+        processing_class=processor,
+        compute_metrics=AnswerMetrics(validation, vocabulary),
+        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+    )
+    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_metrics("eval", trainer.evaluate())
+    trainer.save_state()
+    processor.save_pretrained(Path(training_args.output_dir))
+    return trainer

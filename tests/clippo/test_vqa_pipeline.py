@@ -1,0 +1,82 @@
+"""The pipeline for questions about pictures, from a saved folder."""
+
+import pytest
+import torch
+from transformers import pipeline
+
+import clippo
+
+TASK = "clippo-visual-question-answering"
+ANSWERS = {0: "yes", 1: "no", 2: "red", 3: "blue"}
+QUESTIONS = ["what colour is it?", "is it red?"]
+
+
+@pytest.fixture(scope="module", params=["single_label_classification", "multi_label_classification"])
+def folder(save_tiny, request):
+    return save_tiny(
+        clippo.ClippoForVisualQuestionAnswering, id2label=ANSWERS, problem_type=request.param, initializer_range=1.0
+    )
+
+
+def expected(folder, images, questions):
+    model = clippo.ClippoForVisualQuestionAnswering.from_pretrained(folder).eval()
+    inputs = clippo.ClippoProcessor.from_pretrained(folder)(images=images, questions=questions, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    several = model.config.problem_type == "multi_label_classification"
+    scores = logits.sigmoid() if several else logits.softmax(-1)
+    assert scores.std(-1).min() > 1e-3
+    return [dict(zip(ANSWERS.values(), row, strict=True)) for row in scores.tolist()]
+
+
+def check(answers, scores):
+    assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
+    assert {a["answer"]: a["score"] for a in answers} == pytest.approx(scores, abs=1e-5)
+
+
+def test_scores_are_those_of_the_model_however_it_is_asked(folder, photos):
+    ask = pipeline(TASK, folder)
+    assert type(ask.model) is clippo.ClippoForVisualQuestionAnswering
+    both = expected(folder, photos[:2], QUESTIONS)
+    same = expected(folder, photos[0], QUESTIONS)
+    check(ask(image=photos[0], question=QUESTIONS[0]), both[0])
+    check(ask({"image": photos[0], "question": QUESTIONS[0]}), both[0])
+    for options in ({}, {"batch_size": 2}):
+        pairs = [{"image": i, "question": q} for i, q in zip(photos, QUESTIONS, strict=False)]
+        for answers in (ask(pairs, **options), ask(photos[:2], QUESTIONS, **options)):
+            assert len(answers) == 2
+            for answer, scores in zip(answers, both, strict=True):
+                check(answer, scores)
+        for answer, scores in zip(ask(photos[0], QUESTIONS, **options), same, strict=True):
+            check(answer, scores)
+    (best,) = ask(photos[0], QUESTIONS[0], top_k=1)
+    assert best["answer"] == max(both[0], key=both[0].get)
+    assert len(ask(photos[0], QUESTIONS[0], top_k=99)) == 4
+    assert [len(a) for a in ask(photos, "is it red?", top_k=2)] == [2, 2, 2]
+
+
+def test_files_and_the_folder_it_saves(folder, photos, tmp_path):
+    photos[0].save(tmp_path / "photo.png")
+    ask = pipeline(TASK, folder)
+    answer = ask(str(tmp_path / "photo.png"), QUESTIONS[0])
+    check(answer, expected(folder, photos[0], QUESTIONS[0])[0])
+    ask.save_pretrained(tmp_path / "saved")
+    assert pipeline(TASK, str(tmp_path / "saved"))(photos[0], QUESTIONS[0]) == answer
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        pipeline("visual-question-answering", str(tmp_path / "saved"))
+
+
+def test_what_cannot_be_answered_is_said(folder, photos):
+    ask = pipeline(TASK, folder)
+    with pytest.raises(ValueError, match="A question needs a picture"):
+        ask(question="what?")
+    with pytest.raises(ValueError, match="comes without image"):
+        ask({"question": "what?"})
+    with pytest.raises(ValueError, match="comes without question"):
+        ask([{"image": photos[0]}])
+    with pytest.raises(ValueError, match="3 pictures and 2 questions do not pair up"):
+        ask(photos, QUESTIONS)
+    with pytest.raises(ValueError, match="top_k=0"):
+        ask(photos[0], "what?", top_k=0)
+    with pytest.raises(TypeError, match="no option 'topk'"):
+        ask(photos[0], "what?", topk=3)

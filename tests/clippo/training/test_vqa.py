@@ -1,0 +1,99 @@
+"""Fine-tuning on a miniature: it learns what only picture and question together tell, and the folder answers."""
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+from transformers import TrainingArguments, pipeline
+
+import clippo
+from clippo.data.vqa import AnswerVocabulary
+from clippo.training.vqa import (
+    AnswerMetrics,
+    VqaDataArguments,
+    VqaModelArguments,
+    build_vqa_model,
+    finetune_vqa,
+    load_questions,
+    resize_canvas,
+)
+
+TINY = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, patch_size=16)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    """Red and blue squares; the questions "red?" and "blue?"."""
+    path = tmp_path_factory.mktemp("squares") / "train.parquet"
+    colours = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+    rows = {
+        "image": [Image.new("RGB", (24, 24), colours[c]) for c in colours for _ in range(8)],
+        "questions": [["red?", "blue?"]] * 16,
+        "answers": [["yes", "no"]] * 8 + [["no", "yes"]] * 8,
+    }
+    features = datasets.Features(
+        image=datasets.Image(),
+        questions=datasets.List(datasets.Value("string")),
+        answers=datasets.List(datasets.Value("string")),
+    )
+    datasets.Dataset.from_dict(rows, features).to_parquet(str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_it_learns_and_the_saved_folder_answers(parquet, tmp_path, loss):
+    model_args = VqaModelArguments(
+        model=TINY, image_size=[48, 64], layout='{"min_rows": 1, "max_rows": 1}', loss=loss, attn_implementation="eager"
+    )
+    training = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=60, per_device_train_batch_size=16, learning_rate=5e-3, use_cpu=True,
+        report_to="none", save_strategy="no", disable_tqdm=True, seed=0,
+    )  # fmt: skip
+    trainer = finetune_vqa(model_args, VqaDataArguments(train=parquet, validation=parquet), training)
+    metrics = trainer.evaluate()
+    assert metrics["eval_exact_match"] == 1 and metrics["eval_answerable"] == 1
+    ask = pipeline("clippo-visual-question-answering", str(tmp_path))
+    questions = load_questions(parquet)
+    for item in (questions[0], questions[31]):
+        (best,) = ask(item["image"], item["question"], top_k=1)
+        assert best["answer"] == item["answers"][0]
+
+
+def test_an_answer_outside_the_vocabulary_counts_as_wrong(parquet):
+    questions = load_questions(parquet)
+    metrics = AnswerMetrics(questions, AnswerVocabulary(["yes"]))
+    prediction = type("P", (), {"predictions": torch.zeros(32, dtype=torch.long).numpy()})
+    assert metrics(prediction) == {"exact_match": 0.5, "set_accuracy": 0.5, "answerable": 0.5}
+
+
+def test_another_canvas_resamples_positions_and_is_saved(save_tiny, tmp_path):
+    folder = save_tiny(clippo.ClippoModel)
+    vocabulary = AnswerVocabulary(["yes", "no"])
+    args = VqaModelArguments(init_from=folder, image_size=[96, 64], layout={"place": "bottom"}, freeze_tower=True)
+    model, processor = build_vqa_model(args, vocabulary)
+    before = clippo.ClippoModel.from_pretrained(folder).vision_model.embeddings
+    with torch.no_grad():
+        expected = before.positions_for(6, 4)
+    assert torch.equal(model.vision_model.embeddings.position_embedding, expected)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
+    inputs = clippo.ClippoProcessor.from_pretrained(tmp_path)(
+        images=Image.new("RGB", (30, 30), (200, 0, 0)), questions="what?", return_tensors="pt"
+    )
+    assert inputs["pixel_values"].shape == (1, 3, 96, 64)
+    assert (inputs["pixel_values"][0, 0, :80] > 0).all() and inputs["pixel_values"][0, 0, 80:].max() < 0
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model.eval()(**inputs).logits)
+    with pytest.raises(ValueError, match="not a multiple of patch_size=16"):
+        resize_canvas(model, processor, [90, 64])
+
+
+def test_wrong_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="loss='hinge'"):
+        build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
+    with pytest.raises(ValueError, match="layout='top' is no JSON"):
+        VqaModelArguments(layout="top")
+    with pytest.raises(ValueError, match="names no questions"):
+        load_questions("a,b")

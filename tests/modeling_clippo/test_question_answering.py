@@ -1,0 +1,78 @@
+"""The head that answers: its two losses against their formulas, and the ways to say what is right."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import clippo
+
+
+def make(problem_type=None, labels=4):
+    torch.manual_seed(0)
+    config = clippo.ClippoConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
+        num_labels=labels, problem_type=problem_type, initializer_range=1.0,
+    )  # fmt: skip
+    return clippo.ClippoForVisualQuestionAnswering(config).eval()
+
+
+PIXELS = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+SOFT = torch.tensor([[1.0, 0.3, 0, 0], [0, 0, 0.6, 0], [0, 0, 0, 0]])
+
+
+def test_binary_loss_is_the_sum_over_answers_and_the_mean_over_questions():
+    model = make("multi_label_classification")
+    output = model(PIXELS, labels=SOFT)
+    p = output.logits.sigmoid()
+    expected = -(SOFT * p.log() + (1 - SOFT) * (1 - p).log()).sum() / 3
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    torch.testing.assert_close(model.classifier.bias.grad, (p - SOFT).sum(0).detach() / 3)
+
+
+def test_softmax_loss_weighs_answers_by_their_scores():
+    output = make("single_label_classification")(PIXELS, labels=SOFT)
+    torch.testing.assert_close(output.loss, -(SOFT * output.logits.log_softmax(-1)).sum() / 3)
+
+
+def test_classes_mean_the_same_as_their_scores():
+    classes, scores = torch.tensor([2, -100, 0]), torch.tensor([[0.0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
+    for problem_type in ("multi_label_classification", "single_label_classification"):
+        model = make(problem_type)
+        torch.testing.assert_close(model(PIXELS, labels=classes).loss, model(PIXELS, labels=scores).loss)
+    undecided = make()
+    logits = undecided(PIXELS).logits
+    torch.testing.assert_close(
+        undecided(PIXELS, labels=torch.tensor([1, 0, 3])).loss, F.cross_entropy(logits, torch.tensor([1, 0, 3]))
+    )
+    torch.testing.assert_close(
+        undecided(PIXELS, labels=SOFT).loss, F.binary_cross_entropy_with_logits(logits, SOFT) * 4
+    )
+    # Nothing in the vocabulary, nothing learned, and above all no division by zero.
+    assert make("single_label_classification")(PIXELS, labels=torch.full((3,), -100)).loss == 0
+
+
+def test_two_labels_classify_statements():
+    config = clippo.ClippoConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
+        id2label={0: "false", 1: "true"},
+    )  # fmt: skip
+    model = clippo.ClippoForVisualQuestionAnswering(config)
+    assert model(PIXELS, labels=torch.tensor([0, 1, 1])).logits.shape == (3, 2)
+
+
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"Labels of shape \(3, 5\) do not fit 4 answers"):
+        make()(PIXELS, labels=torch.zeros(3, 5))
+
+
+def test_the_answers_travel_in_the_config(tmp_path):
+    config = clippo.ClippoConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
+        id2label={0: "a red car", 1: "2"},
+    )  # fmt: skip
+    clippo.ClippoForVisualQuestionAnswering(config).save_pretrained(tmp_path)
+    loaded = clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
+    assert loaded.config.id2label == {0: "a red car", 1: "2"} and loaded.num_labels == 2
+    assert list(loaded.config.custom_pipelines) == ["visual-question-answering"]
+    assert (tmp_path / "pipeline_clippo.py").is_file()
