@@ -1,17 +1,33 @@
 """The checkpoint in the repository: complete, small, current, and able to do what the README shows."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from transformers import pipeline
+from transformers.dynamic_module_utils import get_relative_imports
 
 import clippo
+from clippo.modeling_clippo.configuration_clippo import AUTO_MAP
 
 from .conftest import ROOT
 
+FLAT = ("modeling_clippo", "processing")
 FOLDER = ROOT / "checkpoints" / "clippo-emoji"
-SOURCES = {
-    path.name: path for folder in ("modeling_clippo", "processing") for path in (ROOT / folder).glob("*_clippo.py")
-}
+ENTRIES = {module.partition(".")[0] for module in AUTO_MAP.values()} | {
+    "image_processing_clippo", "processing_clippo", "tokenization_clippo",
+}  # fmt: skip
+
+
+def sources() -> dict[str, Path]:
+    """The files that the classes of a checkpoint need, by name: the entries and what they import."""
+    paths = {path.stem: path for folder in FLAT for path in (ROOT / folder).glob("*_clippo.py")}
+    wanted, found = set(ENTRIES), {}
+    while wanted:
+        path = paths[wanted.pop()]
+        found[path.name] = path
+        wanted |= {name for name in get_relative_imports(path) if f"{name}.py" not in found}
+    return found
 
 
 def test_its_card_is_the_model_card():
@@ -30,9 +46,10 @@ def test_its_weights_are_small():
 
 def test_its_remote_code_is_the_code_here():
     copies = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
-    assert copies.keys() == SOURCES.keys()
+    expected = sources()
+    assert copies.keys() == expected.keys()
     for name, text in copies.items():
-        assert text == SOURCES[name].read_text(encoding="utf-8"), f"{name} is stale: run scripts/export_checkpoint.py"
+        assert text == expected[name].read_text(encoding="utf-8"), f"{name} is stale: run scripts/export_checkpoint.py"
 
 
 @pytest.mark.parametrize(

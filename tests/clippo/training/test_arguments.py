@@ -4,19 +4,30 @@ import pytest
 from transformers import TrainingArguments
 
 from clippo import ClippoConfig
-from clippo.training.arguments import DataArguments, ModelArguments, parse_recipe
+from clippo.data import SourceSpec
+from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
+from clippo.training.optimization import OptimizerArguments
 
 from ...conftest import ROOT
 
 KINDS = (ModelArguments, DataArguments, TrainingArguments)
+PRETRAINING = (*KINDS, StepArguments, OptimizerArguments)
+RECIPES = [
+    path for path in sorted((ROOT / "recipes").glob("*.yaml")) if "scripts/pretrain.py" in path.read_text("utf-8")
+]
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_describes_a_model(recipe):
-    model_args, data_args, training_args = parse_recipe(KINDS, [str(recipe), "--bf16", "false"])
+def test_there_are_recipes():
+    assert len(RECIPES) >= 7
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_describes_a_model_and_its_data(recipe):
+    model_args, data_args, training_args, *_ = parse_recipe(PRETRAINING, [str(recipe), "--bf16", "false"])
     config = ClippoConfig.from_preset(model_args.preset, **model_args.model)
     assert isinstance(config.hidden_size, int) and isinstance(training_args.learning_rate, float)
-    assert data_args.dataset in ("emoji", "parquet")
+    specs = [SourceSpec.from_dict(spec) for spec in data_args.sources or []]
+    assert sum(spec.weight for spec in specs) == pytest.approx(1) if specs else data_args.dataset == "emoji"
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):

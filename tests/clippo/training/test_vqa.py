@@ -3,6 +3,7 @@
 import datasets
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from PIL import Image
 from transformers import TrainingArguments, pipeline
 
@@ -86,7 +87,7 @@ def test_another_canvas_resamples_positions_and_is_saved(save_tiny, tmp_path):
     assert (inputs["pixel_values"][0, 0, :80] > 0).all() and inputs["pixel_values"][0, 0, 80:].max() < 0
     with torch.no_grad():
         assert torch.equal(loaded(**inputs).logits, model.eval()(**inputs).logits)
-    with pytest.raises(ValueError, match="not a multiple of patch_size=16"):
+    with pytest.raises(StrictDataclassClassValidationError, match="not a multiple of patch_size=16"):
         resize_canvas(model, processor, [90, 64])
 
 
