@@ -22,6 +22,7 @@ AUTO_MAP = {
     "AutoModelForZeroShotImageClassification": "modeling_clippo.ClippoModel",
     "AutoModelForImageClassification": "modeling_clippo.ClippoForImageClassification",
     "AutoModelForSequenceClassification": "modeling_clippo.ClippoForSequenceClassification",
+    "AutoModelForVisualQuestionAnswering": "modeling_clippo.ClippoForVisualQuestionAnswering",
 }
 
 

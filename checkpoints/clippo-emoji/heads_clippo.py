@@ -90,3 +90,31 @@ def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
                 "the model with num_labels=... or correct the data."
             )
     return labels
+
+
+def answer_loss(logits: torch.Tensor, labels: torch.Tensor, config) -> torch.Tensor:
+    """The loss of `ClippoForVisualQuestionAnswering`, a mean over the batch.
+
+    Args:
+        logits: float32 (B, num_labels).
+        labels: float (B, num_labels) or int64 (B,), -100 where no answer is right.
+
+    Raises:
+        ValueError: Labels of another shape.
+    """
+    binary = config.problem_type == "multi_label_classification"
+    if config.problem_type is None:
+        binary = labels.is_floating_point()
+    if not labels.is_floating_point():
+        # One class more, cut off again, takes the rows without an answer.
+        known = torch.where(labels == -100, config.num_labels, labels)
+        labels = nn.functional.one_hot(known, config.num_labels + 1)[:, :-1]
+    scores = labels.to(logits.device, logits.dtype)  # (B, num_labels)
+    if scores.shape != logits.shape:
+        raise ValueError(
+            f"Labels of shape {tuple(labels.shape)} do not fit {config.num_labels} answers and a batch of "
+            f"{len(logits)}; give float (B, num_labels) or int64 (B,)."
+        )
+    if binary:
+        return nn.functional.binary_cross_entropy_with_logits(logits, scores, reduction="sum") / len(logits)
+    return nn.functional.cross_entropy(logits, scores)

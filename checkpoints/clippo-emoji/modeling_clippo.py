@@ -22,10 +22,11 @@ from .configuration_clippo import ClippoConfig
 from .contrast_clippo import check_text_pairs, in_micro_batches
 from .embeddings_clippo import ClippoEmbeddings, KeptPatches
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
-from .heads_clippo import ClippoHeadHiddenLayer, check_labels, pair_features, split_canvases
+from .heads_clippo import ClippoHeadHiddenLayer, answer_loss, check_labels, pair_features, split_canvases
 from .initialization_clippo import initialize_tower_module, lecun_normal
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
+from .pipeline_clippo import CUSTOM_PIPELINES
 
 
 @dataclass
@@ -447,9 +448,50 @@ class ClippoForSequenceClassification(_ClippoForClassification):
         return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))
 
 
+class ClippoForVisualQuestionAnswering(_ClippoForClassification):
+    """CLIPPO that answers questions drawn into the picture: a linear layer on the pooled canvas, one score an answer.
+
+    The answers are the config's `id2label`. Two of them, "false" and "true", make a classifier of statements about a
+    picture. `config.problem_type` names the loss: "multi_label_classification" (several answers may be right) or
+    "single_label_classification". The paper is silent on head and loss; this is ours.
+    """
+
+    input_modalities = ("image",)
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        config.custom_pipelines = CUSTOM_PIPELINES
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        """
+        Args:
+            pixel_values: Pictures with their questions, from `ClippoProcessor(images=..., questions=...)`.
+            labels: float (B, num_labels), how right every answer is, 0 to 1; or int64 (B,), the one right answer, -100
+                where it is none of them. Such a row teaches "multi_label_classification" that all answers are wrong,
+                and "single_label_classification" nothing.
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+
+        Returns:
+            logits (B, num_labels). The loss is a mean over the batch: the sum of the binary cross-entropies of all
+            answers, or the softmax cross-entropy. Without `config.problem_type`, float labels mean the former.
+        """
+        output = self._classify(pixel_values, None, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        if labels is not None:
+            output["loss"] = answer_loss(output["logits"].float(), labels, self.config)
+        return ImageClassifierOutput(**output)
+
+
 __all__ = [
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
+    "ClippoForVisualQuestionAnswering",
     "ClippoModel",
     "ClippoOutput",
     "ClippoPreTrainedModel",
