@@ -14,7 +14,7 @@ def version() -> str:
     return re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE).group(1)
 
 
-# The lower bounds were run, not guessed: CONTRIBUTING.md, "Versions", says with what.
+# Which lower bounds were run, and with what, says CONTRIBUTING.md, "Versions".
 INSTALL_REQUIRES = [
     "transformers>=5.18",  # the first whose top-level AutoImageProcessor works without torchvision
     "torch>=2.13",
