@@ -43,10 +43,19 @@ class ClippoConfig(PreTrainedConfig):
         hidden_act: Activation of the MLPs. The official model uses Flax's default, GELU in its tanh approximation.
         layer_norm_eps: Epsilon of every LayerNorm (Flax's default, not PyTorch's).
         attention_dropout: Dropout on attention weights while training; 0 officially.
-        classifier_dropout: Dropout before the linear layer of the classification heads.
+        classifier_dropout: Dropout before every linear layer of the classification heads.
+        classifier_hidden_size: Width of a hidden layer in the classification heads; None for a linear head.
+        num_text_canvases: Canvases that `ClippoForSequenceClassification` reads as one input. 2: each text of a pair
+            has a canvas of its own, as the tokenizer's `pair_layout="two_canvas"` draws them.
         logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
+        logit_scale_max: Bound of that multiplier, None for none as officially (CLIP uses 100). Above it the temperature
+            gets no gradient.
+        logit_bias_init_value: Initial value of a learned number added to the scaled cosines, None for no such
+            parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
+        loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO's) or "sigmoid" (SigLIP's).
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
-            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too.
+            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
+            new models, which begin with `from_preset`.
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 
@@ -58,6 +67,8 @@ class ClippoConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "logits_per_image",
         "logits_per_text",
+        "loss_per_pair",
+        "hit_per_pair",
         "last_hidden_state",
         "pooler_output",
         "vision_model_output",
@@ -78,7 +89,12 @@ class ClippoConfig(PreTrainedConfig):
     layer_norm_eps: float | int = 1e-6
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    classifier_hidden_size: int | None = None
+    num_text_canvases: int = 1
     logit_scale_init_value: float | int = math.log(10.0)
+    logit_scale_max: float | int | None = None
+    logit_bias_init_value: float | int | None = None
+    loss_type: str = "softmax"
     skip_blank_patches: bool = False
     initializer_range: float | int = 0.02
     pad_token_id: int | None = 0
@@ -106,6 +122,25 @@ class ClippoConfig(PreTrainedConfig):
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
 
+    def validate_classifier(self):
+        """Head fields that no head can be built of."""
+        if self.num_text_canvases not in (1, 2):
+            raise ValueError(f"num_text_canvases={self.num_text_canvases} is not known; a text or a pair is 1 or 2.")
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
+
+    def validate_loss(self):
+        """The loss exists and has the parameters it needs."""
+        if self.loss_type not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose 'softmax' or 'sigmoid'.")
+        if self.loss_type == "sigmoid" and self.logit_bias_init_value is None:
+            raise ValueError(
+                "loss_type='sigmoid' needs a bias, or nearly all pairs start on the wrong side; set "
+                "logit_bias_init_value (SigLIP: -10)."
+            )
+        if self.logit_scale_max is not None and not self.logit_scale_max > 0:
+            raise ValueError(f"logit_scale_max={self.logit_scale_max} leaves no scale; give a positive one, or None.")
+
     @property
     def canvas_size(self) -> tuple[int, int]:
         """Height and width of the canvas in pixels."""
@@ -120,7 +155,10 @@ class ClippoConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "ClippoConfig":
-        """Config of a size known by its big_vision name, such as "B/16" or "Ti/32".
+        """Config of a new model of a size known by its big_vision name, such as "B/16" or "Ti/32".
+
+        Unlike `ClippoConfig()`, which is the released model, it skips blank patches (ours): a text then costs what its
+        ink costs. `skip_blank_patches=False` trains as the paper does.
 
         Args:
             name: Size letter (Ti, S, B, L, H), a slash, the patch size in pixels.
@@ -139,6 +177,7 @@ class ClippoConfig(PreTrainedConfig):
             "intermediate_size": mlp,
             "num_attention_heads": heads,
             "patch_size": int(patch),
+            "skip_blank_patches": True,
         }
         return cls(**{**shape, **overrides})
 

@@ -78,6 +78,15 @@ class KeptPatches(NamedTuple):
         """(B, N, X) -> (B, M, X)"""
         return tokens.gather(1, self.index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
+    def side_by_side(self, pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
+        """(B, c, H, W) -> (1, c, P, B*M*P): the kept patches of the whole batch as one long picture.
+
+        The projection takes that as it takes any picture; B*M pictures of one patch take several times as long (CPU).
+        """
+        patches = F.pixel_unshuffle(pixels, patch_size).flatten(2).transpose(1, 2)  # (B, N, c*P*P)
+        patches = self.pick(patches).view(-1, pixels.shape[1], patch_size, patch_size)  # (B*M, c, P, P)
+        return patches.permute(1, 2, 0, 3).flatten(2).unsqueeze(0)
+
     def by_length(self) -> list[tuple[torch.Tensor, int]]:
         """Rows of the batch, few patches first, in groups with the group's longest length: little left to pad.
 
@@ -104,9 +113,9 @@ def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
         pixels: (B, C, H, W) in [-1, 1].
         patch_size: P.
     """
-    contrast = (pixels - BACKGROUND).abs().amax(1, keepdim=True)  # (B, 1, H, W)
+    contrast = F.max_pool2d((pixels - BACKGROUND).abs(), patch_size).amax(1)  # (B, h, w)
     half_a_grey_level = 1 / 255
-    inked = F.max_pool2d(contrast, patch_size).flatten(1) > half_a_grey_level  # (B, N)
+    inked = contrast.flatten(1) > half_a_grey_level  # (B, N)
     first_of_empty = F.pad(~inked.any(1, keepdim=True), (0, inked.shape[1] - 1))
     inked = inked | first_of_empty
     count = inked.sum(1, keepdim=True)  # (B, 1)
@@ -114,6 +123,19 @@ def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
     index = inked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
     mask = torch.arange(longest, device=pixels.device) < count
     return KeptPatches(index, mask, inked.shape[1])
+
+
+def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
+    """Position embeddings (1, h*w, D) of one grid of patches (h, w) for another one.
+
+    The official loader resamples with scipy's `zoom(order=1)`, which is bilinear with aligned corners (big_vision
+    `models/vit.py`, `resample_posemb`).
+    """
+    if old_grid == new_grid:
+        return positions
+    grid = positions.unflatten(1, old_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
+    grid = F.interpolate(grid.float(), size=new_grid, mode="bilinear", align_corners=True)
+    return grid.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 class ClippoEmbeddings(nn.Module):
@@ -129,16 +151,8 @@ class ClippoEmbeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
 
     def positions_for(self, rows: int, columns: int) -> torch.Tensor:
-        """Position embeddings (1, rows*columns, D), resampled if the canvas is not the trained one.
-
-        The official loader resamples with scipy's `zoom(order=1)`, which is bilinear with aligned corners
-        (big_vision `models/vit.py`, `resample_posemb`).
-        """
-        if (rows, columns) == self.config.patch_grid:
-            return self.position_embedding
-        grid = self.position_embedding.unflatten(1, self.config.patch_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
-        grid = F.interpolate(grid.float(), size=(rows, columns), mode="bilinear", align_corners=True)
-        return grid.flatten(2).transpose(1, 2).to(self.position_embedding.dtype)
+        """Position embeddings (1, rows*columns, D), resampled if the canvas is not the trained one."""
+        return resample_positions(self.position_embedding, self.config.patch_grid, (rows, columns))
 
     def forward(
         self, values: torch.Tensor, interpolate_pos_encoding: bool = False, skip_blank_patches: bool = False
@@ -150,6 +164,8 @@ class ClippoEmbeddings(nn.Module):
                 it does not consist of whole patches.
         """
         pixels = as_pixels(values, self.config.num_channels)
+        if pixels.stride(1) == 0:  # one channel, repeated: rendered text; the repeats are made last, of what is left
+            pixels = pixels[:, :1]
         (height, width), size = pixels.shape[-2:], self.config.patch_size
         if height % size or width % size:
             raise ValueError(f"A picture of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
@@ -161,11 +177,16 @@ class ClippoEmbeddings(nn.Module):
         positions = self.positions_for(height // size, width // size)  # (1, N, D)
         pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
         if not skip_blank_patches:
-            return self.patch_embedding(pixels).flatten(2).transpose(1, 2) + positions, None
+            return self._project(pixels) + positions, None
 
         kept = find_inked_patches(pixels, size)
-        patches = F.pixel_unshuffle(pixels, size)  # (B, C*P*P, h, w)
-        patches = kept.pick(patches.flatten(2).transpose(1, 2))  # (B, M, C*P*P)
-        patches = patches.flatten(0, 1).unflatten(1, (-1, size, size))  # (B*M, C, P, P)
-        tokens = self.patch_embedding(patches).unflatten(0, kept.index.shape).flatten(2)  # (B, M, D)
+        if kept.index.shape[1] > kept.total // 2:
+            tokens = kept.pick(self._project(pixels))  # cutting the patches out first would cost more than it saves
+        else:
+            tokens = self._project(kept.side_by_side(pixels, size))[0].unflatten(0, kept.index.shape)  # (B, M, D)
         return tokens + kept.pick(positions.expand(len(tokens), -1, -1)), kept
+
+    def _project(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, C or 1, H, W) -> (B, N, D), one channel standing for all."""
+        pixels = pixels.expand(-1, self.config.num_channels, -1, -1)
+        return self.patch_embedding(pixels).flatten(2).transpose(1, 2)

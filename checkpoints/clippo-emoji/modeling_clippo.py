@@ -19,8 +19,10 @@ from transformers.utils.generic import maybe_autocast, merge_with_config_default
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_clippo import ClippoConfig
+from .contrast_clippo import check_text_pairs, in_micro_batches
 from .embeddings_clippo import ClippoEmbeddings, KeptPatches
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .heads_clippo import ClippoHeadHiddenLayer, check_labels, pair_features, split_canvases
 from .initialization_clippo import initialize_tower_module, lecun_normal
 from .loss_clippo import contrastive_loss
 from .model_card_clippo import model_card
@@ -31,13 +33,16 @@ class ClippoOutput(ModelOutput):
     """What `ClippoModel` returns for images and texts together. B_i images, B_t texts, E = config.projection_dim.
 
     Args:
-        loss: Scalar, when asked for: symmetric softmax loss, image i belonging to text i.
-        logits_per_image: float32 (B_i, B_t), `exp(logit_scale)` times the cosine.
+        loss: Scalar, when asked for: the config's contrastive loss, image i belonging to text i.
+        logits_per_image: float32 (B_i, B_t), the scaled cosine, plus the bias if there is one. None in a training step.
         logits_per_text: float32 (B_t, B_i), the transpose.
         text_embeds: float32 (B_t, E), unit length.
-        image_embeds: float32 (B_i, E), unit length.
-        text_model_output: What the tower said about the texts.
-        vision_model_output: What the tower said about the images.
+        image_embeds: float32 (B_i, E), unit length; the first sentences of text-text pairs follow the images.
+        text_model_output: What the tower said about the texts. None after encoding in micro-batches.
+        vision_model_output: What the tower said about the images. None likewise, and without images.
+        loss_per_pair: float32 (B_t,), with the loss: half of either direction, detached.
+        hit_per_pair: float32 (B_t,), with the loss: 1, 0.5 or 0, in how many of the two directions the partner scored
+            highest among all that the loss compared; its mean is R@1 in the batch.
     """
 
     loss: torch.Tensor | None = None
@@ -47,6 +52,8 @@ class ClippoOutput(ModelOutput):
     image_embeds: torch.Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
+    loss_per_pair: torch.Tensor | None = None
+    hit_per_pair: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any]:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
@@ -114,6 +121,8 @@ class ClippoPreTrainedModel(PreTrainedModel):
         initialize_tower_module(module, self.config.hidden_size)
         if isinstance(module, ClippoModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            if module.logit_bias is not None:
+                init.constant_(module.logit_bias, self.config.logit_bias_init_value)
             lecun_normal(module.projection.weight)
             init.zeros_(module.projection.bias)
 
@@ -187,19 +196,47 @@ class ClippoVisionModel(ClippoPreTrainedModel):
 
 
 class ClippoModel(ClippoPreTrainedModel):
-    """CLIPPO: the tower, the projection into the shared space, the temperature."""
+    """CLIPPO: the tower, the projection into the shared space, the temperature.
+
+    Set `micro_batch_size` to train with batches larger than memory: a training step then encodes that many pictures at
+    a time and keeps nothing of them but their embeddings; backward encodes them once more, with the same dropout
+    (GradCache, arXiv 2101.06983). Loss and gradients are those of the whole batch. The attribute is not saved. FSDP2
+    wants equally many encodings of every process, that is equal batches.
+    """
+
+    micro_batch_size: int | None = None
 
     def __init__(self, config: ClippoConfig):
         super().__init__(config)
         self.vision_model = ClippoVisionModel._from_config(config)
         self.projection = nn.Linear(config.hidden_size, config.projection_dim)
         self.logit_scale = nn.Parameter(torch.empty(1))  # one element, not a scalar: FSDP2 cannot shard 0 dimensions
+        self.logit_bias = None if config.logit_bias_init_value is None else nn.Parameter(torch.empty(1))
         self.post_init()
 
     def _embed(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
         """Projected vectors (B, E), not normalised, and the tower's own output."""
         output = self.vision_model(pixels, return_dict=True, **kwargs)
         return self.projection(output.pooler_output), output
+
+    def _embed_for_loss(
+        self, pixels: torch.Tensor, micro_batch_size: int | None, **kwargs
+    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling | None]:
+        """`_embed`, or the same vectors from micro-batches and no output of the tower."""
+        if micro_batch_size is None:
+            return self._embed(pixels, **kwargs)
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name, getattr(self.config, name)):
+                raise ValueError(f"{name}=True is not possible with micro_batch_size, which keeps none of them.")
+        return in_micro_batches(lambda part: self._embed(part, **kwargs)[0], pixels, micro_batch_size), None
+
+    def _logit_parameters(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Multiplier and bias (1,) of the cosines, float32."""
+        # With device_map these, parameters of the root, may lie on another device than the last layer.
+        scale = self.logit_scale.to(device).float().exp()
+        if self.config.logit_scale_max is not None:
+            scale = scale.clamp(max=self.config.logit_scale_max)
+        return scale, None if self.logit_bias is None else self.logit_bias.to(device).float()
 
     @can_return_tuple
     def get_image_features(
@@ -227,6 +264,7 @@ class ClippoModel(ClippoPreTrainedModel):
         text_pixel_values: torch.Tensor | None = None,
         return_loss: bool | None = None,
         interpolate_pos_encoding: bool = False,
+        first_text_pixel_values: torch.Tensor | None = None,
         **kwargs,
     ) -> ClippoOutput | BaseModelOutputWithPooling:
         """Score images against texts.
@@ -239,47 +277,67 @@ class ClippoModel(ClippoPreTrainedModel):
                 with K times as many texts as images, texts i, B + i, 2B + i, ... do, and the loss is the mean over the
                 K sets of texts. An image is then encoded once for K captions, none of them another's negative.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            first_text_pixel_values: Rendered texts that take the place of images, the first sentences of text-text
+                pairs. They count as rows after the images, and their partners come last in `text_pixel_values`.
 
         Returns:
-            `ClippoOutput` for both sides. For one side alone the tower's output for it: `last_hidden_state` (B, N, D)
-            and `pooler_output` (B, D) before the projection.
+            `ClippoOutput` for both sides. In training mode with a loss it has no logits: the loss never makes the
+            matrix. For one side alone the tower's output for it: `last_hidden_state` (B, N, D) and `pooler_output`
+            (B, D) before the projection.
 
         Raises:
-            ValueError: Neither side was given, or a loss was asked for and the texts are no multiple of the images.
+            ValueError: Neither side was given; a loss was asked for and the texts are no multiple of the images; first
+                texts came with another number of texts than one a row; the tower's inner states are wanted of a step
+                in micro-batches.
         """
         text_options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
         options = {name: value for name, value in text_options.items() if name != "skip_blank_patches"}
-        if pixel_values is None and text_pixel_values is None:
+        if first_text_pixel_values is not None:
+            check_text_pairs(pixel_values, first_text_pixel_values, text_pixel_values)
+        elif pixel_values is None and text_pixel_values is None:
             raise ValueError(
                 "Nothing to look at: pass pixel_values (images), text_pixel_values (rendered text) or both."
             )
-        if text_pixel_values is None:
+        elif text_pixel_values is None:
             return self.vision_model(pixel_values, return_dict=True, **options)
-        if pixel_values is None:
+        elif pixel_values is None:
             return self.vision_model(text_pixel_values, return_dict=True, **text_options)
 
-        image_features, vision_output = self._embed(pixel_values, **options)
-        text_features, text_output = self._embed(text_pixel_values, **text_options)
         if return_loss is None:
             # Pipelines call models in training mode, without gradients, with one image and many labels.
             return_loss = self.training and torch.is_grad_enabled()
+        micro = self.micro_batch_size if return_loss and self.training and torch.is_grad_enabled() else None
+        image_features, vision_output = [], None
+        if pixel_values is not None:
+            features, vision_output = self._embed_for_loss(pixel_values, micro, **options)
+            image_features.append(features)
+        if first_text_pixel_values is not None:
+            image_features.append(self._embed_for_loss(first_text_pixel_values, micro, **text_options)[0])
+        text_features, text_output = self._embed_for_loss(text_pixel_values, micro, **text_options)
 
-        with maybe_autocast(image_features.device.type, enabled=False):  # cosines and loss in float32
-            image_embeds, text_embeds = normalize(image_features), normalize(text_features)
-            # With device_map the temperature, a parameter of the root, may lie on another device than the last layer.
-            scale = self.logit_scale.to(image_embeds.device).float().exp()
-            text_embeds = text_embeds.to(image_embeds.device)
-            logits_per_image = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
-            loss = contrastive_loss(image_embeds, text_embeds, scale, gather=self.training) if return_loss else None
+        device = image_features[0].device
+        with maybe_autocast(device.type, enabled=False):  # cosines and loss in float32
+            image_embeds, text_embeds = normalize(torch.cat(image_features)), normalize(text_features).to(device)
+            scale, bias = self._logit_parameters(device)
+            loss, logits = (None, None, None), None
+            if return_loss:
+                loss = contrastive_loss(
+                    image_embeds, text_embeds, scale, bias, self.config.loss_type, gather=self.training
+                )
+            if not (return_loss and self.training):
+                logits = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
+                logits = logits if bias is None else logits + bias
 
         return ClippoOutput(
-            loss=loss,
-            logits_per_image=logits_per_image,
-            logits_per_text=logits_per_image.T,
+            loss=loss[0],
+            logits_per_image=logits,
+            logits_per_text=None if logits is None else logits.T,
             text_embeds=text_embeds,
             image_embeds=image_embeds,
             text_model_output=text_output,
             vision_model_output=vision_output,
+            loss_per_pair=loss[1],
+            hit_per_pair=loss[2],
         )
 
 
@@ -293,20 +351,32 @@ class _ClippoForClassification(ClippoPreTrainedModel):
     """Tower, dropout, linear layer: what the classification heads share. The paper is silent on heads; this is ours."""
 
     # A ClippoModel checkpoint brings its projection and temperature along; a classifier has no use for them.
-    _keys_to_ignore_on_load_unexpected = [r"^logit_scale$", r"^projection\."]
+    _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^projection\."]
 
     def __init__(self, config: ClippoConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vision_model = ClippoVisionModel._from_config(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier_hidden = ClippoHeadHiddenLayer(self._pooled_size(config), config)
+        self.classifier = nn.Linear(self.classifier_hidden.out_features, config.num_labels)
         self.post_init()
 
-    def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
+    @staticmethod
+    def _pooled_size(config: ClippoConfig) -> int:
+        """Width of what `_pool` gives the classifier to see."""
+        return config.hidden_size
+
+    def _pool(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """What the classifier sees, (B, _pooled_size), and the tower's own output."""
         output = self.vision_model(pixels, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(output.pooler_output))  # (B, num_labels)
-        loss = None if labels is None else self.loss_function(labels, logits.float(), self.config)
+        return output.pooler_output, output
+
+    def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
+        pooled, output = self._pool(pixels, **kwargs)
+        logits = self.classifier(self.classifier_hidden(pooled))  # (B, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(check_labels(labels, self.config), logits.float(), self.config)
         return {"loss": loss, "logits": logits, "hidden_states": output.hidden_states, "attentions": output.attentions}
 
 
@@ -335,10 +405,25 @@ class ClippoForImageClassification(_ClippoForClassification):
 
 
 class ClippoForSequenceClassification(_ClippoForClassification):
-    """CLIPPO with a linear classifier on the pooled rendered text."""
+    """CLIPPO with a classifier on the pooled rendered text, or on those of two texts.
+
+    With `config.num_text_canvases=2` each text of a pair is read alone, and the classifier sees u, v, |u - v| and u * v
+    of their pooled vectors.
+    """
 
     main_input_name = "text_pixel_values"
     input_modalities = ("text",)
+
+    @staticmethod
+    def _pooled_size(config: ClippoConfig) -> int:
+        return config.hidden_size * (4 if config.num_text_canvases == 2 else 1)
+
+    def _pool(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        if self.config.num_text_canvases == 1:
+            return super()._pool(pixels, **kwargs)
+        canvas_height = None if kwargs.get("interpolate_pos_encoding") else self.config.canvas_size[0]
+        pooled, output = super()._pool(split_canvases(pixels, canvas_height), **kwargs)
+        return pair_features(pooled), output
 
     @can_return_tuple
     def forward(
@@ -350,9 +435,13 @@ class ClippoForSequenceClassification(_ClippoForClassification):
     ) -> SequenceClassifierOutput:
         """
         Args:
-            text_pixel_values: Rendered texts, see `ClippoVisionModel.forward`.
+            text_pixel_values: Rendered texts, see `ClippoVisionModel.forward`; with `num_text_canvases=2` pairs, of
+                twice the canvas's height. `hidden_states` and `attentions` are then of 2B texts, all first ones first.
             labels: int64 (B,) classes; float (B, num_labels) for several labels a text; float (B,) for regression.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+
+        Raises:
+            ValueError: A label that the config does not know, or that is not finite (looked for on the CPU only).
         """
         options = self._text_options(interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
         return SequenceClassifierOutput(**self._classify(text_pixel_values, labels, **options))

@@ -10,6 +10,7 @@ from transformers import BatchEncoding, PreTrainedTokenizer
 from transformers.utils import is_torch_tensor, logging
 
 from .fonts_clippo import FontChain
+from .layout_pairs_clippo import PAIR_LAYOUTS, RenderedPairs, render_pairs
 from .rendering_clippo import RenderedText, TextRenderer
 
 logger = logging.get_logger(__name__)
@@ -24,11 +25,16 @@ _WARNED: set = set()
 
 @dataclass(frozen=True)
 class TextMeasure:
-    """What rendering one text takes: text rows used, characters in all, and characters that do not fit."""
+    """What rendering one text takes: text rows used, characters in all, and characters that do not fit.
+
+    `cut_of_pair` says how many of the last are the first text's and how many the second's, for a pair that is laid out
+    as two texts ("rows" and "two_canvas").
+    """
 
     rows_used: int
     chars_total: int
     chars_cut: int
+    cut_of_pair: tuple[int, int] | None = None
 
 
 class ClippoTokenizer(PreTrainedTokenizer):
@@ -57,8 +63,11 @@ class ClippoTokenizer(PreTrainedTokenizer):
         canvas_format (`"uint8"`, `"float"` or `"packed"`, *optional*, defaults to `"uint8"`): Form of the output.
         overflow (`"warn"`, `"raise"` or `"ignore"`, *optional*, defaults to `"warn"`): What to do when a text does not
             fit and is cut. `"warn"` speaks once per process and canvas.
-        pair_separator (`str`, *optional*, defaults to `" | "`): Drawn between `text` and `text_pair`. The official
-            code has no text pairs; this layout is ours.
+        pair_layout (`"concatenate"`, `"rows"` or `"two_canvas"`, *optional*, defaults to `"concatenate"`): How `text`
+            and `text_pair` are drawn. `"concatenate"`: as one string with `pair_separator` between. `"rows"`: one below
+            the other, a short rule between, rows shared out fairly when they do not both fit. `"two_canvas"`: each on a
+            canvas of its own, for a model with `num_text_canvases=2`. The official code has no pairs; all this is ours.
+        pair_separator (`str`, *optional*, defaults to `" | "`): What `"concatenate"` draws between.
         font_sha256 (`list[str]`, *optional*): Expected hash of every font file in order. Saved in
             `tokenizer_config.json`, so that a checkpoint never runs with another font; None accepts any font.
 
@@ -66,6 +75,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
         "uint8": uint8 (B, 1, H, W), levels 0..255, which the model scales itself;
         "float": float32 (B, 1, H, W) in [-1, 1];
         "packed": int64 (B, H/16, W/4), one bit a pixel, which the model unpacks on its device.
+    A pair under `pair_layout="two_canvas"` takes twice the height, the second text's canvas below the first's.
 
     Raises:
         `ValueError`: an option out of its range, a missing or damaged font, or a font that is not the expected one.
@@ -91,6 +101,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
         shaping: bool = False,
         canvas_format: str = "uint8",
         overflow: str = "warn",
+        pair_layout: str = "concatenate",
         pair_separator: str = " | ",
         font_sha256: list[str] | None = None,
         pad_token: str = "[PAD]",
@@ -110,6 +121,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
         self.shaping = shaping
         self.canvas_format = _one_of("canvas_format", canvas_format, CANVAS_FORMATS)
         self.overflow = _one_of("overflow", overflow, OVERFLOWS)
+        self.pair_layout = _one_of("pair_layout", pair_layout, PAIR_LAYOUTS)
         self.pair_separator = pair_separator
         self.font_sha256 = list(self._fonts.sha256)
 
@@ -133,13 +145,14 @@ class ClippoTokenizer(PreTrainedTokenizer):
             shaping=shaping,
             canvas_format=canvas_format,
             overflow=overflow,
+            pair_layout=pair_layout,
             pair_separator=pair_separator,
             font_sha256=self.font_sha256,
             pad_token=pad_token,
             **kwargs,
         )
         # Wrong options and combinations are reported here and not at the first text.
-        self._renderer()([""], format=canvas_format)
+        self._draw([""], [""] if pair_layout != "concatenate" else None, canvas_format)
 
     # ---------------------------------------------------------------------------------------------------- rendering
 
@@ -161,7 +174,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
         Args:
             text (`str`, or a sequence of `str` or of pairs): With `is_split_into_words` a text is a list of words,
                 drawn with spaces between.
-            text_pair (as `text`, *optional*): Drawn after `text`, behind `pair_separator`.
+            text_pair (as `text`, *optional*): Drawn after `text`, as `pair_layout` says.
             return_tensors (`"pt"`, `"np"`, *optional*): Gives one array with a batch axis, also for one text. Without
                 it a batch gives a list of arrays (rows of a data set), and one text a single array.
             canvas_format, overflow: For this call, instead of the tokenizer's own.
@@ -183,8 +196,8 @@ class ClippoTokenizer(PreTrainedTokenizer):
                     f"{name}=True has no meaning for rendered text; use render(texts, boxes=True) for the pixel box of "
                     "every character and measure(texts) for what does not fit."
                 )
-        texts, single = self._as_batch(text, text_pair, is_split_into_words)
-        rendered = self._renderer()(texts, format=self._format(canvas_format))
+        texts, seconds, single = self._as_batch(text, text_pair, is_split_into_words)
+        rendered = self._draw(texts, seconds, self._format(canvas_format))
         self._check_overflow(rendered, self.overflow if overflow is None else _one_of("overflow", overflow, OVERFLOWS))
 
         canvases = rendered.canvases
@@ -210,14 +223,23 @@ class ClippoTokenizer(PreTrainedTokenizer):
 
         One text counts as a batch of one. Nothing is warned about or raised for a text that does not fit.
         """
-        texts, _ = self._as_batch(text, text_pair, is_split_into_words)
-        return self._renderer()(texts, format=self._format(canvas_format), boxes=boxes)
+        texts, seconds, _ = self._as_batch(text, text_pair, is_split_into_words)
+        return self._draw(texts, seconds, self._format(canvas_format), boxes)
 
     def measure(self, text, text_pair=None, is_split_into_words: bool = False) -> list[TextMeasure]:
         """Text rows used and characters cut, per text; one text counts as a batch of one."""
         rendered = self.render(text, text_pair, is_split_into_words=is_split_into_words)
-        report = zip(rendered.rows_used, rendered.chars_total, rendered.chars_drawn, strict=True)
-        return [TextMeasure(int(rows), int(total), int(total - drawn)) for rows, total, drawn in report]
+        cut = rendered.chars_total - rendered.chars_drawn
+        parts = [None] * len(cut)
+        if isinstance(rendered, RenderedPairs):
+            parts = [tuple(pair) for pair in (rendered.parts_total - rendered.parts_drawn).tolist()]
+        report = zip(rendered.rows_used.tolist(), rendered.chars_total.tolist(), cut.tolist(), parts, strict=True)
+        return [TextMeasure(*values) for values in report]
+
+    def _draw(self, texts: list[str], seconds: list[str] | None, format: str, boxes: bool = False) -> RenderedText:
+        if seconds is None:
+            return self._renderer()(texts, format=format, boxes=boxes)
+        return render_pairs(self._renderer(), texts, seconds, self.pair_layout, format, boxes)
 
     def _renderer(self) -> TextRenderer:
         # Made anew for every call, so that a changed attribute counts; it costs nothing, since the fonts are shared.
@@ -239,29 +261,46 @@ class ClippoTokenizer(PreTrainedTokenizer):
     def _format(self, canvas_format: str | None) -> str:
         return self.canvas_format if canvas_format is None else _one_of("canvas_format", canvas_format, CANVAS_FORMATS)
 
-    def _as_batch(self, text, text_pair, is_split_into_words: bool) -> tuple[list[str], bool]:
-        """The strings to draw, pairs joined, and whether a single text was given."""
+    def _as_batch(self, text, text_pair, is_split_into_words: bool) -> tuple[list[str], list[str] | None, bool]:
+        """The strings to draw, the second ones of pairs unless joined to them, and whether a single text was given."""
         if text is None:
             raise ValueError("There is no text to render; pass a string or a list of strings.")
         single = _is_single(text, is_split_into_words)
         texts = [text] if single else _to_list(text)
         if text_pair is None:
-            return [self._as_text(i, item, is_split_into_words) for i, item in enumerate(texts)], single
+            return *self._split_pairs(texts, is_split_into_words), single
         pair_single = _is_single(text_pair, is_split_into_words)
         pairs = [text_pair] if pair_single else _to_list(text_pair)
         if pair_single != single or len(pairs) != len(texts):
             raise ValueError(
                 f"text has {len(texts)} and text_pair {len(pairs)} texts; give two strings, or two lists of one length."
             )
-        return [
-            self.pair_separator.join(_as_text(i, part, is_split_into_words) for part in pair)
-            for i, pair in enumerate(zip(texts, pairs, strict=True))
-        ], single
+        texts = [_as_text(i, item, is_split_into_words) for i, item in enumerate(texts)]
+        pairs = [_as_text(i, item, is_split_into_words) for i, item in enumerate(pairs)]
+        return *self._lay_out(texts, pairs), single
 
-    def _as_text(self, index: int, item, is_split_into_words: bool) -> str:
-        if not is_split_into_words and isinstance(item, list | tuple) and len(item) == 2:
-            return self.pair_separator.join(_as_text(index, part, False) for part in item)
-        return _as_text(index, item, is_split_into_words)
+    def _split_pairs(self, items: list, is_split_into_words: bool) -> tuple[list[str], list[str] | None]:
+        """Items that are strings, or all or some of them [text, text_pair]."""
+        is_pair = [not is_split_into_words and isinstance(item, list | tuple) and len(item) == 2 for item in items]
+        if not any(is_pair):
+            return [_as_text(i, item, is_split_into_words) for i, item in enumerate(items)], None
+        if self.pair_layout != "concatenate" and not all(is_pair):
+            raise ValueError(
+                f"Text {is_pair.index(False)} is no pair, but others are; with pair_layout={self.pair_layout!r} a "
+                "batch holds either single texts or pairs."
+            )
+        firsts, seconds = [], []
+        for i, item in enumerate(items):
+            first, second = item if is_pair[i] else (item, None)
+            firsts.append(_as_text(i, first, False))
+            seconds.append(None if second is None and not is_pair[i] else _as_text(i, second, False))
+        return self._lay_out(firsts, seconds)
+
+    def _lay_out(self, firsts: list[str], seconds: list) -> tuple[list[str], list[str] | None]:
+        if self.pair_layout != "concatenate":
+            return firsts, seconds
+        join = self.pair_separator.join
+        return [a if b is None else join((a, b)) for a, b in zip(firsts, seconds, strict=True)], None
 
     def _check_overflow(self, rendered: RenderedText, overflow: str) -> None:
         cut = rendered.chars_total - rendered.chars_drawn  # (B,)
@@ -273,10 +312,14 @@ class ClippoTokenizer(PreTrainedTokenizer):
         worst = int(cut.argmax())
         drawn = int(rendered.chars_drawn[worst])
         limit = f"max_chars={self.max_chars}" if drawn == self.max_chars else f"canvas_size={self.canvas_size}"
+        what, of_parts = "text", ""
+        if isinstance(rendered, RenderedPairs):
+            first, second = (rendered.parts_total - rendered.parts_drawn)[worst].tolist()
+            what, of_parts = "pair", f" ({first} of the first text, {second} of the second)"
         message = (
-            f"{int((cut > 0).sum())} of {len(cut)} texts do not fit: {limit} cuts {int(cut[worst])} of the "
-            f"{int(rendered.chars_total[worst])} characters of text {worst}. Shorten or split the text, or use a model "
-            "with a larger canvas"
+            f"{int((cut > 0).sum())} of {len(cut)} {what}s do not fit: {limit} cuts {int(cut[worst])} of the "
+            f"{int(rendered.chars_total[worst])} characters of {what} {worst}{of_parts}. Shorten or split the text, or "
+            "use a model with a larger canvas"
         )
         if overflow == "raise":
             raise ValueError(message + '; overflow="ignore" cuts in silence.')

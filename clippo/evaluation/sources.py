@@ -49,8 +49,8 @@ NAMED = {
     "cifar10": Source("uoft-cs/cifar10", image="img"),
     "cifar100": Source("uoft-cs/cifar100", image="img", label="fine_label"),
     "pets": Source("timm/oxford-iiit-pet"),
-    "coco": Source("royokong/coco_test", captions={"en": "text"}),  # Karpathy's 5,000 test pictures, 25,010 captions
-    "flickr30k": Source("royokong/flickr30k_test", captions={"en": "text"}),  # Karpathy's 1,000
+    "coco": Source("royokong/coco_test", captions={"en": "text"}),  # Karpathy's test split
+    "flickr30k": Source("royokong/flickr30k_test", captions={"en": "text"}),  # Karpathy's as well
     "flickr8k": Source("jxie/flickr8k", captions={"en": "caption_0,caption_1,caption_2,caption_3,caption_4"}),
     "xm3600": Source(
         "floschne/xm3600",

@@ -106,7 +106,7 @@ def test_two_processes_share_the_work_and_agree_with_one(run, captioned, tmp_pat
     """As a process of its own, so that the script and the launcher are what is tested."""
     (alone,) = run("retrieval", "--data", captioned, "--captions", "en=en")
     output, cache = tmp_path / "two", tmp_path / "cache of two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29641", SCRIPT]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
     command += ["retrieval", "--data", captioned, "--captions", "en=en", "--part_size", "2", "--device", "cpu"]
     command += ["--model", folder, "--output", output, "--cache", cache, "--progress", "false"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=ENVIRONMENT)
