@@ -94,7 +94,9 @@ def build_vqa_model(
     losses = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
     if args.loss not in losses:
         raise ValueError(f"loss={args.loss!r} is not known; choose 'binary' or 'softmax'.")
-    size = args.image_size and (args.image_size[0] if len(args.image_size) == 1 else args.image_size)
+    size = args.image_size
+    if isinstance(size, list) and len(size) == 1:
+        size = size[0]
     answers = {
         "id2label": vocabulary.id2label,
         "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
