@@ -56,7 +56,9 @@ class RandomView:
         batch = images.shape[0]
         if seeds is None:
             seeds = torch.randint(2**62, (batch,)).tolist()
-        draws = torch.from_numpy(np.stack([np.random.default_rng(seed).random(8, np.float32) for seed in seeds]))
+        # A stream of its own: the same seed also drew the text, and the two should not go together.
+        draws = [np.random.default_rng([seed, 1]).random(8, np.float32) for seed in seeds]
+        draws = torch.from_numpy(np.stack(draws))  # (B, 8)
         transforms = self._transforms(draws[:, :4])  # (B, 2, 3)
         ground = torch.where(draws[:, 4:5] < self.p_color, draws[:, 5:] * 255, 255.0)  # (B, 3)
         views = torch.empty(batch, 3, self.size, self.size)

@@ -22,13 +22,16 @@ class ContrastiveCollator:
 
     Returns `pixel_values` float32 (B_i, 3, H, W) in [-1, 1] of the images, `first_text_pixel_values` of the first texts
     and `text_pixel_values` of their partners, images' texts first, in the tokenizer's canvas format; of the first two
-    those that there are. `return_loss` is True. `skipped` is the sum over the items, if they have it.
+    those that there are. `return_loss` is True. `skipped` is the sum over the items, if they have it. A list of None, a
+    batch that a resumed stream passes over, becomes an empty dictionary.
     """
 
     processor: Any
     augment: Callable[[list, list[int] | None], Any] | None = None
 
-    def __call__(self, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, pairs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        if pairs and all(pair is None for pair in pairs):
+            return {}
         for pair in pairs:
             if "text" not in pair or not ("image" in pair or "first_text" in pair):
                 raise KeyError(

@@ -79,6 +79,8 @@ class SourcePairs(KeyedDataset):
         if texts_per_image > 1 and spec.kind == "text_text":
             raise ValueError(f"{spec.name}: texts_per_image={texts_per_image} is for pictures; pairs of texts take 1.")
         self.spec, self.sampling, self.texts_per_image = spec, sampling, texts_per_image
+        if rows is None and spec.streaming:
+            raise ValueError(f"{spec.name} is read by row numbers, which a stream does not have; set streaming: false.")
         self.rows = open_source(spec) if rows is None else rows
         if spec.text_column is not None:
             self.rows = self._split_documents(self.rows)

@@ -19,11 +19,19 @@ def draw_several(count: int, wanted: int, generator: np.random.Generator) -> lis
     return drawn
 
 
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    """The cell of a column; of "json.title" the entry `title` of the cell `json`."""
+    if column in row:
+        return row[column]
+    top, _, field = column.partition(".")
+    return (row[top] or {}).get(field)
+
+
 def captions_of(row: Mapping[str, Any], columns: Sequence[str], descriptive_only: bool = False) -> list[list[str]]:
     """The texts of a row, one list a column; empty texts and empty columns are left out."""
     found = []
     for column in columns:
-        cell = row[column]
+        cell = _cell(row, column)
         texts = [cell] if isinstance(cell, str) else cell or []
         texts = [text for text in texts if text and text.strip()]
         if descriptive_only:
@@ -59,14 +67,12 @@ def image_text_item(
 
 
 def text_text_item(row: Mapping[str, Any], spec: SourceSpec, generator: np.random.Generator | None) -> dict[str, Any]:
-    """{"first_text", "text"}: two consecutive sentences, or two different texts of the row in random order.
+    """{"first_text", "text"}: the two sentences of a row of `sentence_pairs`, or two texts of a row in random order.
 
     Raises:
-        UnusableRow: There are no two.
+        UnusableRow: There are no two different texts.
     """
     if spec.text_column is not None:
-        if row["first"] is None:
-            raise UnusableRow("no two consecutive sentences")
         return {"first_text": row["first"], "text": row["second"]}
     every = [text for texts in captions_of(row, spec.caption_columns, spec.descriptive_only) for text in texts]
     every = list(dict.fromkeys(every))
@@ -74,6 +80,19 @@ def text_text_item(row: Mapping[str, Any], spec: SourceSpec, generator: np.rando
         raise UnusableRow("fewer than two different texts")
     first, second = (0, 1) if generator is None else draw_several(len(every), 2, generator)
     return {"first_text": every[first], "text": every[second]}
+
+
+def document_item(row: Mapping[str, Any], spec: SourceSpec, generator: np.random.Generator) -> dict[str, Any]:
+    """{"first_text", "text"}: two consecutive sentences of a document, drawn among all that there are.
+
+    Raises:
+        UnusableRow: There are none.
+    """
+    pairs = consecutive_sentences(_cell(row, spec.text_column) or "", spec.min_chars, spec.max_chars)
+    if not pairs:
+        raise UnusableRow("no two consecutive sentences")
+    first, second = pairs[generator.integers(len(pairs))]
+    return {"first_text": first, "text": second}
 
 
 def sentence_pairs(
@@ -84,7 +103,9 @@ def sentence_pairs(
     `rules` is not read: as an argument it is part of the fingerprint under which `datasets` caches the result.
     """
     first, second = [], []
-    for text in documents[column]:
+    top, _, field = (column, "", "") if column in documents else column.partition(".")
+    for cell in documents[top]:
+        text = (cell or {}).get(field) if field else cell
         pairs = consecutive_sentences(text or "", min_chars, max_chars) or [(None, None)]
         first += [pair[0] for pair in pairs]
         second += [pair[1] for pair in pairs]

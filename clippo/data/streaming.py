@@ -2,20 +2,30 @@
 
 import logging
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
 from clippo.data.keys import rows_per_batch
-from clippo.data.mixture import MAX_IN_A_ROW, PAIR_FEATURES, check_mixture, report_unusable
+from clippo.data.mixture import MAX_IN_A_ROW, check_mixture, report_unusable
 from clippo.data.pictures import UnusableRow
-from clippo.data.rows import image_text_item, sentence_pairs, text_text_item
-from clippo.data.sources import SourceSpec, open_source
+from clippo.data.rows import document_item, image_text_item, text_text_item
+from clippo.data.sources import SourceSpec, find_unreadable, open_source
 
 logger = logging.getLogger(__name__)
+
+
+class StreamedRow(NamedTuple):
+    """A row as it was read, nothing of it decoded."""
+
+    number: int  # in its pass
+    cells: dict
+    seed: int
 
 
 class PairStream(IterableDataset):
@@ -23,8 +33,14 @@ class PairStream(IterableDataset):
 
     Every process, and every worker of it, reads its own shards; where a source has fewer shards than there are readers,
     its own rows of all shards. Shards and, within a buffer, rows are shuffled anew in every pass; the order follows
-    from the seed, the number of processes and the number of workers alone, so a resumed run that skips the batches it
-    has seen goes on exactly. (It reads them again to do so.)
+    from the seed, the number of processes and the number of workers alone.
+
+    Place n of a source in the stream belongs to row n. When that row is unusable, a row of the next batch stands in for
+    it, and comes again at its own place. Hence what a place holds never depends on whether earlier rows were usable,
+    and a resumed run can pass over rows without decoding them (`skip_batches`).
+
+    A document gives one pair in a pass, drawn anew each time. Neighbouring pairs of one document would meet in the same
+    batch, where the sentence that they share counts as its own negative.
 
     Args:
         specs: The sources, all of them streaming.
@@ -33,6 +49,11 @@ class PairStream(IterableDataset):
         texts_per_image: As for `SourcePairs`.
         process, processes: Which of how many this is.
         buffer_size: Rows among which the next one is drawn.
+
+    Attributes:
+        skip_batches: Set it before the data loader starts to the number of batches that are going to be thrown away,
+            for instance by Accelerate's `skip_first_batches`. They then hold None in place of every item, which
+            `ContrastiveCollator` makes an empty batch of; what follows is what would have followed.
     """
 
     shards_itself = True  # Accelerate must not divide it once more
@@ -48,53 +69,63 @@ class PairStream(IterableDataset):
         buffer_size: int = 1000,
     ):
         check_mixture(specs, texts_per_image)
+        mapped = [spec.name for spec in specs if not spec.streaming]
+        if mapped:
+            raise ValueError(f"{', '.join(mapped)} does not stream; set streaming: true, or read it by PairMixture.")
         self.specs, self.seed, self.texts_per_image = list(specs), seed, texts_per_image
         self.process, self.processes, self.buffer_size = process, processes, buffer_size
         self.counts = rows_per_batch([spec.weight for spec in specs], [spec.name for spec in specs], batch_size)
-        self.rows = [self._open(spec) for spec in specs]
+        self.skip_batches = 0
+        self.rows = [open_source(spec) for spec in specs]
 
-    @staticmethod
-    def _open(spec: SourceSpec):
-        rows = open_source(spec)
-        if spec.text_column is None:
-            return rows
-        options = {"column": spec.text_column, "min_chars": spec.min_chars, "max_chars": spec.max_chars}
-        names = rows.column_names
-        return rows.map(sentence_pairs, batched=True, batch_size=16, remove_columns=names, fn_kwargs=options).cast(
-            PAIR_FEATURES
-        )
-
-    def __iter__(self) -> Iterator[dict]:
+    def __iter__(self) -> Iterator[dict | None]:
         worker = torch.utils.data.get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         part, parts = self.process * workers + number, self.processes * workers
-        streams = [self._items(source, part, parts) for source in range(len(self.specs))]
+        # The data loader takes batches from its workers in turn, so these are the ones of this worker.
+        skipped = len(range(number, self.skip_batches, workers))
+        for _ in range(skipped):
+            yield from [None] * sum(self.counts)
+        streams = [self._items(source, part, parts, skipped) for source in range(len(self.specs))]
         while True:
             for stream, count in zip(streams, self.counts, strict=True):
                 yield from islice(stream, count)
 
-    def _items(self, source: int, part: int, parts: int) -> Iterator[dict]:
-        """Usable items of one source without end; each tells how many rows were passed over before it."""
-        spec, skipped = self.specs[source], 0
-        make = image_text_item if spec.kind == "image_text" else text_text_item
-        options = {"texts_per_image": self.texts_per_image} if spec.kind == "image_text" else {}
-        for number, cells, seed in self._rows(source, part, parts):
-            try:
-                item = make(cells, spec, np.random.default_rng(seed), **options)
-            except UnusableRow as error:
-                skipped += 1
-                report_unusable(spec.name, f"{number} of the stream", error)
-                if skipped >= MAX_IN_A_ROW:
-                    raise RuntimeError(
-                        f"{spec.name}: {skipped} rows in a row could not be used; look at the warnings above and mend "
-                        "the source or its columns."
-                    ) from error
-                continue
-            yield {**item, "seed": seed, "skipped": skipped}
-            skipped = 0
+    def _items(self, source: int, part: int, parts: int, skipped_batches: int) -> Iterator[dict]:
+        """Items of one source without end, each with the number of rows passed over for it."""
+        spec, count = self.specs[source], self.counts[source]
+        make = self._maker(spec)
+        rows = self._rows(source, part, parts)
+        for _ in range(skipped_batches * count):
+            next(rows)
+        ahead: deque[StreamedRow] = deque()  # rows after the current one, read early as stand-ins; empty in good times
+        while True:
+            own = ahead.popleft() if ahead else next(rows)
+            row = own
+            for skipped in range(MAX_IN_A_ROW):
+                try:
+                    yield {**make(row.cells, np.random.default_rng(own.seed)), "seed": own.seed, "skipped": skipped}
+                    break
+                except UnusableRow as error:
+                    report_unusable(spec.name, f"{row.number} of a pass of the stream", error)
+                    # The next batch's row at this place: other unusable rows of this batch have other stand-ins.
+                    while len(ahead) < count + skipped:
+                        ahead.append(next(rows))
+                    row = ahead[count + skipped - 1]
+            else:
+                raise RuntimeError(
+                    f"{spec.name}: {MAX_IN_A_ROW} rows in a row could not be used, the last is row {row.number}; look "
+                    "at the warnings above and mend the source or its columns."
+                )
 
-    def _rows(self, source: int, part: int, parts: int) -> Iterator[tuple[int, dict, int]]:
-        """Row by row in shuffled order, pass after pass: its number in the pass, its cells, its seed."""
+    def _maker(self, spec: SourceSpec) -> Callable[[dict, np.random.Generator], dict]:
+        if spec.kind == "image_text":
+            return lambda cells, generator: image_text_item(cells, spec, generator, self.texts_per_image)
+        make = text_text_item if spec.text_column is None else document_item
+        return lambda cells, generator: make(cells, spec, generator)
+
+    def _rows(self, source: int, part: int, parts: int) -> Iterator[StreamedRow]:
+        """Row by row in shuffled order, pass after pass."""
         spec, rows, step = self.specs[source], self.rows[source], 1
         if parts > 1 and rows.num_shards >= parts:
             rows = rows.shard(num_shards=parts, index=part)
@@ -118,12 +149,13 @@ class PairStream(IterableDataset):
                 # Not iter(shuffled): in a worker that would divide the rows a second time, by rules of its own.
                 for batch in islice(shuffled.iter(batch_size=1), part if step > 1 else 0, None, step):
                     cells = {column: values[0] for column, values in batch.items()}
-                    yield count, cells, int(seeds.integers(2**62))
+                    yield StreamedRow(count, cells, int(seeds.integers(2**62)))
                     count += 1
             except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
+                where = find_unreadable(spec) or f"a shard of {spec.path}"
                 raise RuntimeError(
-                    f"{spec.name}: a shard of {spec.path} cannot be read ({type(error).__name__}: {error}) after "
-                    f"{count} rows; download it again or take it out of the pattern."
+                    f"{spec.name}: {where} cannot be read ({type(error).__name__}: {error}); found after {count} rows "
+                    "of a pass. Download it again or take it out of the pattern."
                 ) from error
             if not count:
                 raise ValueError(

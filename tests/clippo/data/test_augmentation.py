@@ -126,3 +126,12 @@ def test_bad_options(options, message):
 def test_only_uint8_rgba(pictures):
     with pytest.raises(ValueError, match=r"uint8 \(B, H, W, 4\)"):
         RandomView(8)(pictures)
+
+
+def test_views_do_not_follow_the_draws_of_the_text():
+    """The same seed draws the text first; a view that used the same numbers would go with it."""
+    seeds = list(range(600))
+    rows = centre(ink(RandomView(48, **{**STILL, "shift": 0.1})(disc(len(seeds)), seeds))) - 23.5
+    of_text = torch.from_numpy(np.stack([np.random.default_rng(seed).random(8, np.float32) for seed in seeds]))
+    together = torch.corrcoef(torch.cat([rows.T, of_text.T]))[:2, 2:]
+    assert together.abs().max() < 0.2

@@ -1,5 +1,7 @@
 """Texts that tell pictures apart, and those that do not."""
 
+import time
+
 import pytest
 
 from clippo.data.filters import is_descriptive
@@ -28,3 +30,12 @@ def test_not_descriptive(text):
 )  # fmt: skip
 def test_descriptive(text):
     assert is_descriptive(text)
+
+
+@pytest.mark.parametrize("start", ["", "img ", "1", "picture", "uploaded by ", "SONY ", "May", "http://"])
+@pytest.mark.parametrize("run", ["-", " ", "1 ", "#", ".", "1", "may "])
+def test_time_is_in_proportion_to_the_text(start, run):
+    """Captions from the web hold long runs of punctuation; a cube of their length would stop a run."""
+    begin = time.process_time()
+    is_descriptive(start + run * 20_000 + "a dog")
+    assert time.process_time() - begin < 2

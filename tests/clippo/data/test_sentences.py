@@ -1,13 +1,23 @@
 """Sentences in many scripts: known cuts, and that nothing is lost."""
 
 import itertools
+import re
+import time
 
 import pyarrow.parquet as parquet
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clippo.data.sentences import clean_sentence, consecutive_sentences, sentence_spans
+from clippo.data.sentences import (
+    SPACED_MARKS,
+    UNMARKED_CHARS,
+    WIDE_MARKS,
+    clean_sentence,
+    consecutive_sentences,
+    sentence_spans,
+)
 
 
 def pieces(text):
@@ -41,6 +51,13 @@ def pieces(text):
         ("นี่คือประโยค\n\nนี่คือย่อหน้า", ["นี่คือประโยค", "นี่คือย่อหน้า"]),
         ("# A title\nA sentence\nover two lines. Next.", ["# A title\nA sentence\nover two lines.", "Next."]),
         ("# A title\n\n- one\n- two\n", ["# A title", "- one", "- two"]),
+        ("1. First this. 2. Then that. XIV. At last.", ["1. First this.", "2. Then that.", "XIV. At last."]),
+        ("It was 5. The clock rang.", ["It was 5.", "The clock rang."]),
+        ("Dr.\n\nA heading", ["Dr.", "A heading"]),
+        ("ایہہ پہلا اے ۔ ۔ ایہہ دوجا اے ۔", ["ایہہ پہلا اے ۔ ۔", "ایہہ دوجا اے ۔"]),
+        ("ܐܢܐ܀ ܗܘ܀", ["ܐܢܐ܀", "ܗܘ܀"]),
+        ("ᱚᱞ᱾ ᱪᱤᱠᱤ᱿", ["ᱚᱞ᱾", "ᱪᱤᱠᱤ᱿"]),
+        ("ꦲꦏ꧉ ꦤꦕ꧉", ["ꦲꦏ꧉", "ꦤꦕ꧉"]),
         ("", []),
         ("  \n\n ", []),
     ],
@@ -68,10 +85,55 @@ def test_pairs_are_neighbours_within_the_lengths():
     assert consecutive_sentences("Only one sentence here.") == []
 
 
+def test_every_mark_that_unicode_calls_an_end():
+    ends = {char for char in map(chr, range(0x10000)) if regex.match(r"\p{Sentence_Terminal}", char)} - {"\u2024"}
+    known = {char for char in map(chr, range(0x10000)) if re.match(f"[{SPACED_MARKS}{WIDE_MARKS}]", char)}
+    assert ends <= known and known - ends <= set("…｡།༎")
+    for char in known:
+        assert pieces(f"aa bb{char} cc dd{char}") == [f"aa bb{char}", f"cc dd{char}"]
+
+
+def test_thai_and_lao_are_cut_by_length():
+    """They have no mark for it; a space separates clauses."""
+    clause = "ภาษาไทยไม่มีเครื่องหมาย"  # 23 characters: two make a piece
+    assert pieces(" ".join([clause] * 5)) == [f"{clause} {clause}", f"{clause} {clause}", clause]
+    assert pieces("ພາສາລາວ" * 20) == ["ພາສາລາວ" * 20], "nowhere to cut"
+    assert all(len(piece) >= UNMARKED_CHARS for piece in pieces(" ".join(["ພາສາລາວບໍ່ມີ"] * 40))[:-1])
+    assert pieces("A long English sentence with one ไทย word that goes on and on.") != []
+
+
+@pytest.mark.parametrize("run", [".", "!", " ", "\n", " \n", "A. ", "1. ", '."', "。", ". ", "# ", "\n#", "ก "])
+def test_time_is_in_proportion_to_the_text(run):
+    """Contents pages hold rows of dots. With time in the square of the length each of these would take minutes."""
+    start = time.process_time()
+    sentence_spans("a" + run * 100_000 + "b")
+    assert time.process_time() - start < 5
+
+
 def test_three_hundred_languages(shared):
     """The Declaration of Human Rights has thirty articles; every version falls into dozens of pieces and loses none."""
-    rows = parquet.read_table(shared("data", "udhr", "train-00000-of-00001.parquet")).to_pylist()
+    rows = parquet.read_table(shared("data", "udhr", "train.parquet")).to_pylist()
     for row in rows:
         found = pieces(row["text"])
         assert "".join("".join(found).split()) == "".join(row["text"].split())
         assert len(found) > 25 or len(row["text"]) < 5000, row["lang"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "a_row"),
+    [
+        ("classic_books", "validation", 500),
+        ("us_speeches", "train", 20),
+        ("wikitext2", "validation", 1),  # a row is a paragraph or a heading
+        ("udhr", "train", 12),
+    ],
+)
+def test_real_documents_give_pairs(shared, folder, file, a_row):
+    texts = parquet.read_table(shared("data", folder, f"{file}.parquet"))["text"].to_pylist()
+    pairs = [consecutive_sentences(text) for text in texts]
+    assert sum(map(len, pairs)) >= a_row * len(texts)
+    for text, of_text in list(zip(texts, pairs, strict=True))[:50]:
+        flat = " ".join(text.split())
+        for first, second in of_text[:20]:
+            assert min(len(first), len(second)) >= 8 and max(len(first), len(second)) <= 200
+            assert first in flat and second in flat[flat.index(first) :]
