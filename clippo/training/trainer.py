@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
@@ -39,6 +39,17 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def data_seed(args: TrainingArguments) -> int:
     """The seed of the order of the data: `data_seed`, or the run's own."""
     return args.seed if args.data_seed is None else args.data_seed
+
+
+class StreamResume(TrainerCallback):
+    """Tells a stream how many batches a resumed run has seen, so that it passes over them without decoding."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not args.ignore_data_skip:
+            self.stream.skip_batches = state.global_step * args.gradient_accumulation_steps
 
 
 class ContrastiveTrainer(Trainer):
@@ -75,6 +86,8 @@ class ContrastiveTrainer(Trainer):
         self.model.micro_batch_size = micro_batch_size
         self.skipped_rows = SkippedRows(max_skipped)
         self.add_callback(self.skipped_rows)
+        if hasattr(self.train_dataset, "skip_batches"):
+            self.add_callback(StreamResume(self.train_dataset))
         self.meters = TrainingMeters()
         self._peak = peak_flops(self.args.device)
         # It would put an average of the past in the place of a loss that is not a number, and train on.
