@@ -195,9 +195,9 @@ def _chance_of_any(right: torch.Tensor, items: int, k: int) -> float:
 
 
 def _mean_line(language: str, script: str, lines: list[dict], columns: list[str]) -> dict:
-    total = {name: sum(line[name] for line in lines) for name in ("captions",)}
+    captions = sum(line["captions"] for line in lines)
     means = {column: sum(line[column] for line in lines) / len(lines) for column in columns}
-    return {"language": language, "script": script, "pictures": "", **total, **means}
+    return {"language": language, "script": script, "pictures": "", "captions": captions, **means}
 
 
 def modality_gap_report(

@@ -7,7 +7,6 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from clippo.conversion.big_vision import change_resolution
 from clippo.conversion.vit import is_vit, load_vit
 from clippo.data import (
     ContrastiveCollator,
@@ -22,6 +21,7 @@ from clippo.data import (
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
+from clippo.training.canvas import resize_canvas
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 from clippo.visualization.curves import draw_curves
@@ -63,10 +63,7 @@ def _go_on_from(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     changes = dict(args.model)
     size = changes.pop("image_size", None)
     if size is not None:
-        change_resolution(model, size)
-        height, width = model.config.canvas_size
-        processor.image_processor.size = {"height": height, "width": width}
-        processor.tokenizer.canvas_size = size
+        resize_canvas(model, processor, size)
     for name, value in changes.items():
         setattr(model.config, name, value)
     return model, processor

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from datasets import load_dataset
 from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
 
@@ -14,6 +13,7 @@ from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
+from clippo.training.canvas import resize_canvas
 
 logger = logging.getLogger(__name__)
 
@@ -61,26 +61,6 @@ class VqaDataArguments:
     normalize_answers: bool = field(default=False, metadata={"help": "Answers in the VQA challenge's form."})
     blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
     max_eval_questions: int | None = field(default=None, metadata={"help": "Evaluate on the first so many."})
-
-
-def resize_canvas(model, processor, image_size) -> None:
-    """Gives model and processor a canvas of another size, in place; positions are resampled as officially.
-
-    Args:
-        model: any CLIPPO model with a `vision_model`.
-        processor: its `ClippoProcessor`.
-        image_size: side, or [height, width], in pixels.
-    """
-    embeddings, config = model.vision_model.embeddings, model.config
-    resized = ClippoConfig(image_size=image_size, patch_size=config.patch_size)  # checks the size
-    with torch.no_grad():
-        positions = embeddings.positions_for(*resized.patch_grid).clone()
-    embeddings.position_embedding = torch.nn.Parameter(positions)
-    config.image_size = resized.image_size
-    height, width = resized.canvas_size
-    processor.image_processor.size = {"height": height, "width": width}
-    processor.tokenizer.canvas_size = [height, width]
-    processor.tokenizer.init_kwargs["canvas_size"] = [height, width]
 
 
 def build_vqa_model(
