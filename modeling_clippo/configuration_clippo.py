@@ -57,6 +57,8 @@ class ClippoConfig(PreTrainedConfig):
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
             what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
             new models, which begin with `from_preset`.
+        position_embedding_init: What the learned positions of a new model begin as: "normal", the official random
+            numbers, or "sincos2d", in which neighbours begin alike (ours; docs/training.md).
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 
@@ -97,6 +99,7 @@ class ClippoConfig(PreTrainedConfig):
     logit_bias_init_value: float | int | None = None
     loss_type: str = "softmax"
     skip_blank_patches: bool = False
+    position_embedding_init: str = "normal"
     initializer_range: float | int = 0.02
     pad_token_id: int | None = 0
 
@@ -129,6 +132,15 @@ class ClippoConfig(PreTrainedConfig):
             raise ValueError(f"num_text_canvases={self.num_text_canvases} is not known; a text or a pair is 1 or 2.")
         if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
             raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
+
+    def validate_positions(self):
+        """The start of the positions is known, and the width splits into sines and cosines of two axes."""
+        if self.position_embedding_init not in ("normal", "sincos2d"):
+            raise ValueError(
+                f"position_embedding_init={self.position_embedding_init!r} is not known; choose 'normal' or 'sincos2d'."
+            )
+        if self.position_embedding_init == "sincos2d" and self.hidden_size % 4:
+            raise ValueError(f"position_embedding_init='sincos2d' needs a hidden_size of fours, got {self.hidden_size}.")
 
     def validate_loss(self):
         """The loss exists and has the parameters it needs."""

@@ -115,14 +115,38 @@ def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:
     """
     contrast = F.max_pool2d((pixels - BACKGROUND).abs(), patch_size).amax(1)  # (B, h, w)
     half_a_grey_level = 1 / 255
-    inked = contrast.flatten(1) > half_a_grey_level  # (B, N)
+    return keep_patches(contrast.flatten(1) > half_a_grey_level)
+
+
+def keep_patches(inked: torch.Tensor) -> KeptPatches:
+    """The record of which patches stay, of bool (B, N); where none would, the first one does."""
     first_of_empty = F.pad(~inked.any(1, keepdim=True), (0, inked.shape[1] - 1))
     inked = inked | first_of_empty
     count = inked.sum(1, keepdim=True)  # (B, 1)
     longest = int(count.max())
     index = inked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-    mask = torch.arange(longest, device=pixels.device) < count
+    mask = torch.arange(longest, device=inked.device) < count
     return KeptPatches(index, mask, inked.shape[1])
+
+
+def cut_out_inked_patches(packed: torch.Tensor, patch_size: int) -> tuple[torch.Tensor, KeptPatches]:
+    """The patches with ink of packed text, side by side as `KeptPatches.side_by_side` lays them.
+
+    Nothing blank is ever unpacked, so this costs what the ink costs; the pixels are the same.
+
+    Args:
+        packed: int64 (B, H/16, W/4), see `unpack_canvas`.
+        patch_size: P, a multiple of 16.
+
+    Returns:
+        float32 (1, 1, P, B*M*P) in [-1, 1], and which patches they are.
+    """
+    rows, columns = patch_size // ROW_HEIGHT, patch_size // 4
+    patches = packed.unflatten(1, (-1, rows)).unflatten(3, (-1, columns))  # (B, h, rows, w, columns)
+    patches = patches.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, N, rows*columns)
+    kept = keep_patches((patches != 0).any(-1))
+    patches = kept.pick(patches).flatten(0, 1).unflatten(1, (rows, columns))  # (B*M, rows, columns)
+    return unpack_canvas(patches.transpose(0, 1).flatten(1).unsqueeze(0)), kept
 
 
 def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
@@ -163,30 +187,45 @@ class ClippoEmbeddings(nn.Module):
             ValueError: The picture is not of the size the model was built for and `interpolate_pos_encoding` is off, or
                 it does not consist of whole patches.
         """
+        size = self.config.patch_size
+        packed = isinstance(values, torch.Tensor) and values.dtype == torch.int64 and values.ndim == 3
+        if packed and skip_blank_patches and size % ROW_HEIGHT == 0:
+            height, width = values.shape[1] * ROW_HEIGHT, values.shape[2] * 4
+            positions = self._positions_of(height, width, interpolate_pos_encoding)  # (1, N, D)
+            patches, kept = cut_out_inked_patches(values, size)
+            return self._project_kept(patches, kept, positions), kept
+
         pixels = as_pixels(values, self.config.num_channels)
         if pixels.stride(1) == 0:  # one channel, repeated: rendered text; the repeats are made last, of what is left
             pixels = pixels[:, :1]
-        (height, width), size = pixels.shape[-2:], self.config.patch_size
+        positions = self._positions_of(*pixels.shape[-2:], interpolate_pos_encoding)
+        if not skip_blank_patches:
+            return self._project(pixels) + positions, None
+        kept = find_inked_patches(pixels, size)
+        if kept.index.shape[1] <= kept.total // 2:
+            return self._project_kept(kept.side_by_side(pixels, size), kept, positions), kept
+        tokens = kept.pick(self._project(pixels))  # cutting the patches out first would cost more than it saves
+        return tokens + kept.pick(positions.expand(len(tokens), -1, -1)), kept
+
+    def _positions_of(self, height: int, width: int, interpolate: bool) -> torch.Tensor:
+        """Positions (1, N, D) for a canvas of that many pixels, which must be one that the model reads."""
+        size = self.config.patch_size
         if height % size or width % size:
             raise ValueError(f"A picture of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
-        if (height, width) != self.config.canvas_size and not interpolate_pos_encoding:
+        if (height, width) != self.config.canvas_size and not interpolate:
             raise ValueError(
                 f"A picture of {height}x{width} pixels was given to a model of {self.config.canvas_size} (height, "
                 "width); resize it with the processor, or pass interpolate_pos_encoding=True."
             )
-        positions = self.positions_for(height // size, width // size)  # (1, N, D)
-        pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
-        if not skip_blank_patches:
-            return self._project(pixels) + positions, None
+        return self.positions_for(height // size, width // size)
 
-        kept = find_inked_patches(pixels, size)
-        if kept.index.shape[1] > kept.total // 2:
-            tokens = kept.pick(self._project(pixels))  # cutting the patches out first would cost more than it saves
-        else:
-            tokens = self._project(kept.side_by_side(pixels, size))[0].unflatten(0, kept.index.shape)  # (B, M, D)
-        return tokens + kept.pick(positions.expand(len(tokens), -1, -1)), kept
+    def _project_kept(self, patches: torch.Tensor, kept: KeptPatches, positions: torch.Tensor) -> torch.Tensor:
+        """Kept patches side by side, (1, C or 1, P, B*M*P), and positions (1, N, D) -> tokens (B, M, D)."""
+        tokens = self._project(patches)[0].unflatten(0, kept.index.shape)
+        return tokens + kept.pick(positions.expand(len(tokens), -1, -1))
 
     def _project(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, C or 1, H, W) -> (B, N, D), one channel standing for all."""
+        pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
         pixels = pixels.expand(-1, self.config.num_channels, -1, -1)
         return self.patch_embedding(pixels).flatten(2).transpose(1, 2)

@@ -19,13 +19,32 @@ def lecun_normal(weight: torch.Tensor) -> None:
     init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
+def sincos_positions(rows: int, columns: int, hidden_size: int) -> torch.Tensor:
+    """Sines and cosines of row and column, float32 (1, rows*columns, D), as positions to begin with (ours).
+
+    Where to look for the neighbouring patch is then one linear map for the whole canvas instead of a fact to be learned
+    place by place, which small data cannot afford. MoCo v3's scheme (big_vision `models/vit.py`, `posemb_sincos_2d`)
+    with waves for a canvas of tens of patches, at a strength that does not drown the pixels.
+    """
+    frequency = 100 ** -(torch.arange(hidden_size // 4) / (hidden_size // 4))
+    waves = [
+        wave(axis.flatten()[:, None] * frequency)
+        for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        for wave in (torch.sin, torch.cos)
+    ]
+    return 0.3 * torch.cat(waves, 1).unsqueeze(0)
+
+
 def initialize_tower_module(module: nn.Module, hidden_size: int) -> None:
     """Fill the parameters that belong to one module of the tower, D = `hidden_size`; other modules are left alone.
 
     Everything is written through `transformers.initialization`, whose functions spare what was loaded.
     """
     if isinstance(module, ClippoEmbeddings):
-        init.normal_(module.position_embedding, std=hidden_size**-0.5)
+        if module.config.position_embedding_init == "sincos2d":
+            init.copy_(module.position_embedding, sincos_positions(*module.config.patch_grid, hidden_size))
+        else:
+            init.normal_(module.position_embedding, std=hidden_size**-0.5)
     elif isinstance(module, ClippoAttention):
         for projection in (module.q_proj, module.k_proj, module.v_proj, module.out_proj):
             init.xavier_uniform_(projection.weight)

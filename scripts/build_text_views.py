@@ -24,6 +24,7 @@ class Arguments:
     words: int = field(default=7, metadata={"help": "Words of a phrase."})
     keep: float = field(default=0.62, metadata={"help": "Probability of a word to be in a view."})
     views: int = field(default=4, metadata={"help": "Views of a phrase."})
+    lowercase: float = field(default=0.0, metadata={"help": "Probability of a view to be in small letters."})
     seed: int = field(default=0, metadata={"help": "The same seed gives the same views."})
 
 
@@ -36,7 +37,7 @@ if __name__ == "__main__":
         for file in args.files
         for text in parquet.read_table(file, columns=[args.text_column])[args.text_column].to_pylist()
     )
-    rows = list(phrase_views(documents, args.words, args.keep, args.views, args.seed))
+    rows = list(phrase_views(documents, args.words, args.keep, args.views, args.seed, args.lowercase))
     Path(args.output).mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.table({"views": rows}), Path(args.output) / "train.parquet", compression="zstd")
     print(f"{len(rows)} phrases in {args.views} views each: {Path(args.output) / 'train.parquet'}")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from datasets import load_dataset
-from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
+from transformers import EvalPrediction, TrainingArguments, set_seed
 
 from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
 from clippo.training.canvas import resize_canvas
+from clippo.training.finetuning import FineTuningTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ class VqaModelArguments:
     layout: str | None = field(default=None, metadata={"help": "Fields of QuestionLayout, as JSON."})
     loss: str = field(
         default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is."}
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all alike."}
     )
     freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer alone."})
     attn_implementation: str | None = field(default=None, metadata={"help": "Attention backend."})
@@ -141,7 +145,7 @@ class AnswerMetrics:
 
 def finetune_vqa(
     model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
-) -> Trainer:
+) -> FineTuningTrainer:
     """Train, evaluate, save model and processor to `output_dir`."""
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # the columns are pictures and strings; the collator makes the tensors
@@ -156,7 +160,7 @@ def finetune_vqa(
         "%d questions to train on, %d to evaluate on, %d answers, %d trainable parameters",
         len(train), len(validation), len(vocabulary.answers), model.num_parameters(only_trainable=True),
     )  # fmt: skip
-    trainer = Trainer(
+    trainer = FineTuningTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
@@ -165,6 +169,7 @@ def finetune_vqa(
         processing_class=processor,
         compute_metrics=AnswerMetrics(validation, vocabulary),
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+        layer_decay=model_args.layer_decay,
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     trainer.save_model()

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.modeling_clippo.embeddings_clippo import BACKGROUND, INK, as_pixels, find_inked_patches, unpack_canvas
+from clippo.modeling_clippo.embeddings_clippo import (
+    BACKGROUND,
+    INK,
+    as_pixels,
+    cut_out_inked_patches,
+    find_inked_patches,
+    unpack_canvas,
+)
+from clippo.modeling_clippo.initialization_clippo import sincos_positions
 from clippo.processing import TextRenderer
 
 TEXTS = ["", "a", "hello world", "The quick brown fox jumps over the lazy dog", "日本語 и русский", "\n\t"]
@@ -147,6 +155,49 @@ def test_a_patch_of_solid_ink_is_not_blank():
     assert find_inked_patches(pixels, 16).index.tolist() == [[1]]
 
 
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=4), st.sampled_from([16, 32]))
+@settings(max_examples=30, deadline=None)
+def test_packed_text_is_cut_out_unpainted(texts, patch_size):
+    """Looking for ink in the bits finds the patches that looking at the painted canvas finds, with the same pixels."""
+    packed = rendered("packed", texts)
+    pixels = unpack_canvas(packed)
+    patches, kept = cut_out_inked_patches(packed, patch_size)
+    expected = find_inked_patches(pixels, patch_size)
+    assert torch.equal(kept.index, expected.index) and torch.equal(kept.mask, expected.mask)
+    assert kept.total == expected.total
+    assert torch.equal(patches, expected.side_by_side(pixels, patch_size))
+
+
+def test_packed_text_of_small_patches():
+    """Patches lower than a text row cannot be cut out of the bits; they are read all the same."""
+    model = tiny(patch_size=8, skip_blank_patches=True)
+    with torch.no_grad():
+        packed, floats = (model.get_text_features(rendered(f)).pooler_output for f in ("packed", "float"))
+    torch.testing.assert_close(packed, floats, rtol=0, atol=5e-6)
+
+
+def test_positions_that_begin_as_waves():
+    """The next patch lies one linear map away, the same everywhere; and only new models begin so."""
+    waves = sincos_positions(4, 6, 32)[0].reshape(4, 6, 32)
+    below, left = waves[1:].reshape(-1, 32), waves[:-1].reshape(-1, 32)
+    step = torch.linalg.lstsq(left, below, driver="gelsd").solution
+    torch.testing.assert_close(left @ step, below, rtol=0, atol=1e-4)
+    assert not torch.allclose(waves[0, 0], waves[0, 1]) and not torch.allclose(waves[0, 1], waves[1, 0])
+
+    model = tiny(position_embedding_init="sincos2d", image_size=[64, 96])
+    torch.testing.assert_close(
+        model.vision_model.embeddings.position_embedding.data, waves.reshape(1, 24, 32), rtol=0, atol=0
+    )
+
+
+def test_loaded_positions_stay(tmp_path):
+    model = tiny(position_embedding_init="sincos2d")
+    torch.nn.init.normal_(model.vision_model.embeddings.position_embedding)
+    model.save_pretrained(tmp_path)
+    loaded = ClippoModel.from_pretrained(tmp_path).vision_model.embeddings.position_embedding
+    assert torch.equal(loaded, model.vision_model.embeddings.position_embedding)
+
+
 def test_images_are_never_thinned_out():
     """A photograph may well hold a patch of the background's grey."""
     model = tiny(skip_blank_patches=True)
@@ -206,6 +257,8 @@ def test_nothing_to_look_at():
         (dict(image_size=100), "image_size=100 is not a multiple of patch_size=16"),
         (dict(hidden_size=30), "hidden_size=30 is not divisible by num_attention_heads=12"),
         (dict(hidden_size="wide"), "hidden_size"),
+        (dict(position_embedding_init="rope"), "position_embedding_init='rope' is not known"),
+        (dict(position_embedding_init="sincos2d", hidden_size=30, num_attention_heads=2), "hidden_size of fours, got 30"),
         (dict(num_attention_heads=0), "num_attention_heads=0"),
         (dict(image_size=[64, 64, 3]), "is no canvas; give one side, or"),
     ],

@@ -26,6 +26,16 @@ def test_seeds_and_shares():
     assert sum(kept) / len(kept) == pytest.approx(0.62 * 7, abs=0.1)
 
 
+def test_some_views_in_small_letters():
+    document = ["Every Word Begins With A Capital Here " * 300]
+    views = [view for row in phrase_views(document, 7, lowercase=0.25) for view in row]
+    small = sum(view == view.lower() for view in views)
+    assert small / len(views) == pytest.approx(0.25, abs=0.06)
+    assert not any(view == view.lower() for row in phrase_views(document, 7) for view in row)
+
+
 def test_nothing_to_compare_is_refused():
+    with pytest.raises(ValueError, match="lowercase=2 is no probability"):
+        next(phrase_views(DOCUMENTS, lowercase=2))
     with pytest.raises(ValueError, match="leave no two parts of a phrase to compare"):
         next(phrase_views(DOCUMENTS, views=1))
