@@ -140,7 +140,9 @@ class ClippoConfig(PreTrainedConfig):
                 f"position_embedding_init={self.position_embedding_init!r} is not known; choose 'normal' or 'sincos2d'."
             )
         if self.position_embedding_init == "sincos2d" and self.hidden_size % 4:
-            raise ValueError(f"position_embedding_init='sincos2d' needs a hidden_size of fours, got {self.hidden_size}.")
+            raise ValueError(
+                f"position_embedding_init='sincos2d' needs a hidden_size of fours, got {self.hidden_size}."
+            )
 
     def validate_loss(self):
         """The loss exists and has the parameters it needs."""

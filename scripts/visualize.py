@@ -1,22 +1,27 @@
-"""Look at what a model does: `python scripts/visualize.py heatmap|matrix|neighbours --help`.
+"""Look at what a model does: `python scripts/visualize.py heatmap|matrix|neighbours|layouts|answers --help`.
 
 heatmap: which patches and which letters matter, by roll-out and Grad-CAM. matrix: all cosines of pictures and their
 names. neighbours: the nearest pictures of some texts. Pictures are files of a folder, named after what they show.
+layouts: one question in one picture, in all layouts. answers: questions with the answers of a model that
+finetune_vqa.py trained, and where it looked.
 """
 
+import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoModel, AutoProcessor, HfArgumentParser
+from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, HfArgumentParser
 
 import clippo  # noqa: F401 - registers the Auto classes
+from clippo.data.vqa import load_questions
 from clippo.evaluation.embeddings import embed_images, embed_texts
 from clippo.visualization.demo import read_pictures
 from clippo.visualization.heatmaps import METHODS, explain
 from clippo.visualization.inputs import image_pixels
 from clippo.visualization.matrix import draw_matrix
 from clippo.visualization.neighbours import draw_neighbours
+from clippo.visualization.questions import draw_answers, draw_layouts
 from clippo.visualization.text_table import align, bar
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,11 +33,18 @@ class Arguments:
     output: str | None = field(default=None, metadata={"help": "Image file; default: the command's name."})
     pictures: str = field(default=str(ROOT / "docs" / "pictures"), metadata={"help": "Folder of pictures."})
     texts: list[str] | None = field(default=None, metadata={"help": "Texts; default: the names of the pictures."})
-    image: str | None = field(default=None, metadata={"help": "heatmap: one picture file."})
+    image: str | None = field(default=None, metadata={"help": "heatmap, layouts: one picture file."})
+    questions: str | None = field(
+        default=None,
+        metadata={"help": "answers: parquet file, hub name, or VQAv2's questions.json,annotations.json,image folder."},
+    )
+    seed: int = field(default=0, metadata={"help": "answers: which questions are drawn."})
     methods: list[str] = field(
         default_factory=lambda: list(METHODS), metadata={"help": "heatmap: " + ", ".join(METHODS)}
     )
-    count: int = field(default=8, metadata={"help": "neighbours: how many a query; matrix: of how many pairs."})
+    count: int = field(
+        default=8, metadata={"help": "neighbours: how many a query; matrix: of how many pairs; answers: how many."}
+    )
 
 
 def heatmap(model, processor, args: Arguments) -> None:
@@ -70,7 +82,29 @@ def neighbours(model, processor, args: Arguments) -> None:
     sheet.save(args.output, optimize=True)
 
 
-COMMANDS = {"heatmap": heatmap, "matrix": matrix, "neighbours": neighbours}
+def layouts(model, processor, args: Arguments) -> None:
+    if not args.image or not args.texts or len(args.texts) != 1:
+        raise ValueError("layouts draws one question, in --texts, and one --image.")
+    draw_layouts(processor, args.image, args.texts[0]).save(args.output, optimize=True)
+
+
+def answers(model, processor, args: Arguments) -> None:
+    if not args.questions:
+        raise ValueError("answers needs --questions: a parquet file, a hub name, or VQAv2's files.")
+    questions = load_questions(args.questions)
+    chosen = random.Random(args.seed).sample(range(len(questions)), min(args.count, len(questions)))
+    items = questions.__getitems__(chosen)
+    inputs = processor(
+        images=[item["image"] for item in items],
+        questions=[item["question"] for item in items],
+        canvas_format="uint8",
+        return_tensors="pt",
+    )
+    sheet = draw_answers(model, inputs["pixel_values"], [item["answers"] for item in items])
+    sheet.save(args.output, optimize=True)
+
+
+COMMANDS = {"heatmap": heatmap, "matrix": matrix, "neighbours": neighbours, "layouts": layouts, "answers": answers}
 
 
 def main() -> None:
@@ -80,7 +114,8 @@ def main() -> None:
     (args,) = HfArgumentParser(Arguments).parse_args_into_dataclasses(sys.argv[2:])
     args.output = args.output or f"{command}.png"
     try:
-        model = AutoModel.from_pretrained(args.model, dtype="float32").eval()
+        auto = AutoModelForVisualQuestionAnswering if command == "answers" else AutoModel
+        model = auto.from_pretrained(args.model, dtype="float32").eval()
         COMMANDS[command](model, AutoProcessor.from_pretrained(args.model), args)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import load_dataset
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -101,6 +102,29 @@ class VisualQuestions(Dataset):
     def _open(self, picture: int):
         image = self.images[picture]
         return Image.open(image) if isinstance(image, str | Path) else image
+
+
+def load_questions(source: str) -> VisualQuestions:
+    """The questions that a name stands for.
+
+    Args:
+        source: a parquet file, a hub name "name:split", or VQAv2's "questions.json,annotations.json,image folder".
+
+    Raises:
+        ValueError: the source is neither one name nor three.
+    """
+    parts = source.split(",")
+    if len(parts) == 3:
+        return VisualQuestions.from_vqa_v2(*parts)
+    if len(parts) != 1 or not source:
+        raise ValueError(
+            f"{source!r} names no questions; give a parquet file, 'hub/name:split', or three paths with commas: "
+            "questions.json,annotations.json,image folder."
+        )
+    if source.endswith(".parquet"):
+        return VisualQuestions.from_rows(load_dataset("parquet", data_files=source, split="train"))
+    name, _, split = source.partition(":")
+    return VisualQuestions.from_rows(load_dataset(name, split=split or "train"))
 
 
 def _as_answers(cell) -> list[str]:

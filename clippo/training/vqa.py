@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from datasets import load_dataset
 from transformers import EvalPrediction, TrainingArguments, set_seed
 
-from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions
+from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
@@ -105,26 +104,6 @@ def build_vqa_model(
     if args.freeze_tower:
         model.vision_model.requires_grad_(False)
     return model, processor
-
-
-def load_questions(source: str) -> VisualQuestions:
-    """What `VqaDataArguments.train` names.
-
-    Raises:
-        ValueError: the source is neither one name nor three.
-    """
-    parts = source.split(",")
-    if len(parts) == 3:
-        return VisualQuestions.from_vqa_v2(*parts)
-    if len(parts) != 1 or not source:
-        raise ValueError(
-            f"{source!r} names no questions; give a parquet file, 'hub/name:split', or three paths with commas: "
-            "questions.json,annotations.json,image folder."
-        )
-    if source.endswith(".parquet"):
-        return VisualQuestions.from_rows(load_dataset("parquet", data_files=source, split="train"))
-    name, _, split = source.partition(":")
-    return VisualQuestions.from_rows(load_dataset(name, split=split or "train"))
 
 
 @dataclass

@@ -50,11 +50,27 @@ def test_matrix_and_neighbours_of_the_pictures_of_the_repository(visualize):
     assert visualize("neighbours", "--texts", "cat", "犬", "--count", 3).height > 400
 
 
+def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
+    image = SCRIPT.parents[1] / "docs" / "pictures" / "cat.webp"
+    assert visualize("layouts", "--image", image, "--texts", "a cat?").width > 5 * 240
+
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        image=datasets.Image(), question=datasets.Value("string"), answer=datasets.Value("string")
+    )
+    rows = {"image": [str(image)] * 4, "question": ["a cat?"] * 4, "answer": ["yes"] * 4}
+    datasets.Dataset.from_dict(rows, features).to_parquet(str(tmp_path / "questions.parquet"))
+    sheet = visualize("answers", "--questions", tmp_path / "questions.parquet", "--count", 3)
+    assert sheet.height > 2 * 240 and sheet.width > 3 * 240
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["heatmap", "--texts", "cat"], "error: heatmap looks at one --image and one text"),
         (["matrix", "--texts", "cat", "--count", "2"], "error: matrix pairs texts and pictures by order: 1 texts, 2"),
+        (["layouts", "--texts", "a cat?"], "error: layouts draws one question, in --texts, and one --image"),
+        (["answers"], "error: answers needs --questions: a parquet file"),
         (["dance"], "heatmap, matrix|Look at what a model does"),
     ],
 )
