@@ -141,7 +141,7 @@ class ClippoConfig(PreTrainedConfig):
             )
         if self.position_embedding_init == "sincos2d" and self.hidden_size % 4:
             raise ValueError(
-                f"position_embedding_init='sincos2d' needs a hidden_size of fours, got {self.hidden_size}."
+                f"position_embedding_init='sincos2d' needs a hidden_size that 4 divides, got {self.hidden_size}."
             )
 
     def validate_loss(self):

@@ -72,6 +72,7 @@ class GlueArguments:
     layer_decay: float = field(
         default=0.5, metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all alike."}
     )
+    freeze_tower: bool = field(default=False, metadata={"help": "Train the head alone."})
     classifier_dropout: float = field(default=0.1, metadata={"help": "Dropout in the head."})
     classifier_hidden_size: int | None = field(
         default=None, metadata={"help": "Width of a hidden layer in the head; default: a linear head."}
@@ -119,6 +120,8 @@ def build(args: GlueArguments, task: GlueTask):
         model = ClippoForSequenceClassification.from_pretrained(
             args.model, config=config, dtype="float32", attn_implementation=args.attn_implementation
         )
+    if args.freeze_tower:
+        model.vision_model.requires_grad_(False)
     return model, tokenizer
 
 

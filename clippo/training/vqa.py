@@ -1,6 +1,5 @@
 """Fine-tuning (or training from nothing) to answer questions about pictures, on transformers' Trainer."""
 
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions,
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
+from clippo.training.arguments import from_json
 from clippo.training.canvas import resize_canvas
 from clippo.training.finetuning import FineTuningTrainer
 
@@ -26,12 +26,12 @@ class VqaModelArguments:
         default=None, metadata={"help": "Folder or hub name of a CLIPPO to start from; default: a new model."}
     )
     preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
-    model: str | None = field(default=None, metadata={"help": "ClippoConfig fields of a new model, as JSON."})
+    model: dict | str | None = field(default=None, metadata={"help": "ClippoConfig fields of a new model, as JSON."})
     image_size: list[int] | None = field(
         default=None,
         metadata={"help": "Canvas, one side or height and width; another than init_from's resamples its positions."},
     )
-    layout: str | None = field(default=None, metadata={"help": "Fields of QuestionLayout, as JSON."})
+    layout: dict | str | None = field(default=None, metadata={"help": "Fields of QuestionLayout, as JSON."})
     loss: str = field(
         default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is."}
     )
@@ -42,13 +42,8 @@ class VqaModelArguments:
     attn_implementation: str | None = field(default=None, metadata={"help": "Attention backend."})
 
     def __post_init__(self):
-        # argparse knows no dicts: JSON on the command line, mappings in a recipe.
-        for name in ("model", "layout"):
-            value = getattr(self, name)
-            try:
-                setattr(self, name, json.loads(value) if isinstance(value, str) else value or {})
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{name}={value!r} is no JSON object: {error}.") from error
+        self.model = from_json("model", self.model, dict) or {}
+        self.layout = from_json("layout", self.layout, dict) or {}
 
 
 @dataclass

@@ -260,7 +260,7 @@ def test_nothing_to_look_at():
         (dict(position_embedding_init="rope"), "position_embedding_init='rope' is not known"),
         (
             dict(position_embedding_init="sincos2d", hidden_size=30, num_attention_heads=2),
-            "hidden_size of fours, got 30",
+            "that 4 divides, got 30",
         ),
         (dict(num_attention_heads=0), "num_attention_heads=0"),
         (dict(image_size=[64, 64, 3]), "is no canvas; give one side, or"),

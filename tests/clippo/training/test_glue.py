@@ -144,6 +144,17 @@ def test_from_scratch_has_the_shape_and_other_weights(save_tiny, data, tmp_path)
     assert tokenizer.init_kwargs["pair_layout"] == "two_canvas"
 
 
+def test_a_frozen_tower_stays_and_the_head_learns(save_tiny, data, tmp_path):
+    folder = save_tiny()
+    options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--freeze_tower", "True"]
+    run_glue(*arguments(data, tmp_path, folder, *options, "--keep_models", "True", "--learning_rate", "0.1"))
+    trained = clippo.ClippoForSequenceClassification.from_pretrained(tmp_path / "sst2" / "seed-0")
+    tower = clippo.ClippoModel.from_pretrained(folder).vision_model.state_dict()
+    for name, weight in trained.vision_model.state_dict().items():
+        assert torch.equal(weight, tower[name]), name
+    assert trained.classifier.weight.abs().max() > 0.1  # five standard deviations of a new head
+
+
 def test_the_head_starts_at_the_average(tiny_config):
     model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=1))
     start_at_the_average(model, [1.0, 4.0])

@@ -94,7 +94,7 @@ def test_another_canvas_resamples_positions_and_is_saved(save_tiny, tmp_path):
 def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="loss='hinge'"):
         build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
-    with pytest.raises(ValueError, match="layout='top' is no JSON"):
+    with pytest.raises(ValueError, match="--layout 'top' is no JSON"):
         VqaModelArguments(layout="top")
     with pytest.raises(ValueError, match="names no questions"):
         load_questions("a,b")
