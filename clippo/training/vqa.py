@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
@@ -120,7 +121,7 @@ class AnswerMetrics:
 def finetune_vqa(
     model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
 ) -> FineTuningTrainer:
-    """Train, evaluate, save model and processor to `output_dir`."""
+    """Train, evaluate, save model and processor to `output_dir`; goes on from the last checkpoint there."""
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # the columns are pictures and strings; the collator makes the tensors
     train, validation = load_questions(data_args.train), load_questions(data_args.validation)
@@ -145,7 +146,12 @@ def finetune_vqa(
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
     )
-    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint is None and Path(training_args.output_dir).is_dir():
+        checkpoint = get_last_checkpoint(training_args.output_dir)
+    if checkpoint:
+        logger.info("Resuming from %s", checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_metrics("train", result.metrics)
     trainer.save_metrics("eval", trainer.evaluate())

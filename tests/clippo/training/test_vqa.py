@@ -91,6 +91,34 @@ def test_another_canvas_resamples_positions_and_is_saved(save_tiny, tmp_path):
         resize_canvas(model, processor, [90, 64])
 
 
+def test_a_stopped_run_goes_on_to_the_same_end(parquet, tmp_path, monkeypatch):
+    from clippo.training.finetuning import FineTuningTrainer
+
+    def run(folder):
+        model = VqaModelArguments(model=TINY, image_size=[48, 64], layer_decay=0.7, attn_implementation="eager")
+        training = TrainingArguments(
+            output_dir=str(folder), max_steps=6, save_steps=2, per_device_train_batch_size=8, use_cpu=True,
+            report_to="none", disable_tqdm=True, seed=0,
+        )  # fmt: skip
+        trainer = finetune_vqa(model, VqaDataArguments(train=parquet, validation=parquet), training)
+        return trainer.model.state_dict()
+
+    whole = run(tmp_path / "whole")
+    step = FineTuningTrainer.training_step
+
+    def killed(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(FineTuningTrainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.setattr(FineTuningTrainer, "training_step", step)
+    for name, weight in run(tmp_path / "killed").items():
+        torch.testing.assert_close(weight, whole[name], rtol=0, atol=0)
+
+
 def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="loss='hinge'"):
         build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
