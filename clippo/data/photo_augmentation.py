@@ -1,4 +1,4 @@
-"""Horizontal flips and RandAugment for photographs, on PIL images, without torchvision.
+"""Horizontal flips, shifts and RandAugment for photographs, on PIL images, without torchvision.
 
 The official COCO sanity run uses `flip_lr|randaug(2,10)` (configs/proj/clippo/train_clippo.py); its full recipe uses no
 augmentation. RandAugment: Cubuk et al., arXiv 1909.13719. The operations and their strengths at level 10 are those of
@@ -40,6 +40,13 @@ def _solarize_add(image: Image.Image, level: float, sign: int, generator: np.ran
     return image.point([min(value + added, 255) if value < 128 else value for value in range(256)] * 3)
 
 
+def _move(image: Image.Image, right: int, down: int) -> Image.Image:
+    pixels = np.asarray(image)
+    columns = (np.arange(image.width) - right).clip(0, image.width - 1)
+    rows = (np.arange(image.height) - down).clip(0, image.height - 1)
+    return Image.fromarray(pixels[rows[:, None], columns])
+
+
 def _shift(level: float, sign: int, side: int) -> float:
     return sign * level * 100 / REFERENCE_SIDE * side
 
@@ -71,21 +78,24 @@ OPERATIONS: dict[str, Callable] = {
 
 
 class PhotoAugmentation:
-    """Flips, then RandAugment; a picture's view depends on its seed alone.
+    """Flips, then shifts, then RandAugment; a picture's view depends on its seed alone.
 
     Args:
         flip: Mirror every second picture, left to right.
         layers: Operations a picture, 0 for none.
         magnitude: Their strength, 0..10.
+        shift: Move pictures by up to that share of their sides, border pixels repeated into the gap; 0 for none.
 
     Call with PIL images and as many seeds (drawn from torch's global generator by default); returns RGB images of the
     same sizes.
     """
 
-    def __init__(self, flip: bool = True, layers: int = 2, magnitude: float = 10):
+    def __init__(self, flip: bool = True, layers: int = 2, magnitude: float = 10, shift: float = 0.0):
         if layers < 0 or not 0 <= magnitude <= MAX_LEVEL:
             raise ValueError(f"RandAugment takes layers >= 0 and a magnitude of 0..10, got {layers} and {magnitude}.")
-        self.flip, self.layers, self.level = flip, layers, magnitude / MAX_LEVEL
+        if not 0 <= shift < 1:
+            raise ValueError(f"shift={shift} is no share of a picture; give 0 to less than 1.")
+        self.flip, self.layers, self.level, self.shift = flip, layers, magnitude / MAX_LEVEL, shift
 
     def __call__(self, images: Sequence[Image.Image], seeds: Sequence[int] | None = None) -> list[Image.Image]:
         if seeds is None:
@@ -100,6 +110,8 @@ class PhotoAugmentation:
         image = image.convert("RGB")
         if self.flip and generator.random() < 0.5:
             image = ImageOps.mirror(image)
+        if self.shift:
+            image = _move(image, *(round(generator.uniform(-1, 1) * self.shift * side) for side in image.size))
         for name in generator.choice(list(OPERATIONS), size=self.layers):
             sign = 1 if generator.random() < 0.5 else -1
             image = OPERATIONS[name](image, self.level, sign, generator)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,8 @@ class QuestionCollator:
         blind: "picture" shows a grey picture to every question, "question" asks nothing about every picture: what a
             model gets right then it does not owe to what it cannot see. With `min_rows == max_rows` in the layout the
             rest of the canvas stays as it is.
+        augment: called with the pictures, returns as many (`PhotoAugmentation`); every question then has a view of its
+            own. A mirrored picture answers questions about left and right wrongly.
 
     Returns `pixel_values` uint8 (B, 3, H, W) and `labels` float32 (B, A).
     """
@@ -198,6 +200,7 @@ class QuestionCollator:
     processor: Any
     vocabulary: AnswerVocabulary
     blind: str | None = None
+    augment: Callable[[list], list] | None = None
 
     def __post_init__(self):
         if self.blind not in (None, *BLIND):
@@ -206,6 +209,8 @@ class QuestionCollator:
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         images = [self._grey if self.blind == "picture" else item["image"] for item in items]
+        if self.augment is not None:
+            images = self.augment(images)
         questions = ["" if self.blind == "question" else item["question"] for item in items]
         inputs = self.processor(images=images, questions=questions, canvas_format="uint8", return_tensors="pt")
         return {

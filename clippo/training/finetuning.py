@@ -27,16 +27,18 @@ class FineTuningTrainer(Trainer):
     Args:
         layer_decay: The rate of depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
             last LayerNorm (d = L + 1); 1 trains all alike.
+        eval_collator: Replaces the data collator in evaluation, where pictures are not augmented.
 
     Logged at the end of training: `data_wait_share`, the part of the training loop's time in which it stood still until
     the next batch was there. Texts are drawn within that time, unless workers do it.
     """
 
-    def __init__(self, *args, layer_decay: float = 1.0, **kwargs):
+    def __init__(self, *args, layer_decay: float = 1.0, eval_collator=None, **kwargs):
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay={layer_decay} is no factor in (0, 1]; 1 trains all layers alike.")
         super().__init__(*args, **kwargs)
         self.layer_decay = layer_decay
+        self.eval_collator = eval_collator or self.data_collator
         self.data_wait = 0.0
 
     def get_decay_parameter_names(self, model) -> list[str]:
@@ -61,6 +63,14 @@ class FineTuningTrainer(Trainer):
                 rate = group["lr"] * self.layer_decay ** (layers + 1 - d)
                 groups.append({**group, "params": parameters, "lr": rate})
         optimizer.param_groups = groups
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        in_training = self.data_collator
+        self.data_collator = self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = in_training
 
     def get_batch_samples(self, *args, **kwargs):
         start = time.perf_counter()

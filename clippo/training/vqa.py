@@ -8,6 +8,7 @@ import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from clippo.data.photo_augmentation import PhotoAugmentation
 from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
@@ -59,6 +60,10 @@ class VqaDataArguments:
     min_answer_count: int = field(default=1, metadata={"help": "Questions an answer must be right for to be one."})
     normalize_answers: bool = field(default=False, metadata={"help": "Answers in the VQA challenge's form."})
     blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
+    flip: bool = field(
+        default=False, metadata={"help": "Mirror every second picture; only where no question says left or right."}
+    )
+    shift: float = field(default=0.0, metadata={"help": "Move pictures by up to that share of their sides."})
     max_eval_questions: int | None = field(default=None, metadata={"help": "Evaluate on the first so many."})
 
 
@@ -135,12 +140,16 @@ def finetune_vqa(
         "%d questions to train on, %d to evaluate on, %d answers, %d trainable parameters",
         len(train), len(validation), len(vocabulary.answers), model.num_parameters(only_trainable=True),
     )  # fmt: skip
+    augment = None
+    if data_args.flip or data_args.shift:
+        augment = PhotoAugmentation(data_args.flip, layers=0, shift=data_args.shift)
     trainer = FineTuningTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=QuestionCollator(processor, vocabulary, data_args.blind),
+        data_collator=QuestionCollator(processor, vocabulary, data_args.blind, augment),
+        eval_collator=QuestionCollator(processor, vocabulary, data_args.blind),
         processing_class=processor,
         compute_metrics=AnswerMetrics(validation, vocabulary),
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),

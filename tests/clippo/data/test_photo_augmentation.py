@@ -73,3 +73,19 @@ def test_bad_options():
         PhotoAugmentation(magnitude=11)
     with pytest.raises(TypeError, match="takes PIL images, got a ndarray"):
         PhotoAugmentation()([pixels(PICTURE)], [1])
+
+
+def test_shifts_repeat_the_border():
+    rows = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    picture = Image.fromarray(np.stack([rows] * 3, -1))
+    views = [pixels(view)[..., 0] for view in PhotoAugmentation(False, 0, shift=0.3)([picture] * 100, range(100))]
+    moves = set()
+    for view in views:
+        across, down = int(view[5, 5]) % 10 - 5, int(view[5, 5]) // 10 - 5  # where the centre came from
+        source = np.arange(10)
+        expected = rows[(source + down).clip(0, 9)[:, None], (source + across).clip(0, 9)]
+        np.testing.assert_array_equal(view, expected)
+        moves.add((across, down))
+    assert {move for pair in moves for move in pair} == set(range(-3, 4)) and len(moves) > 20
+    with pytest.raises(ValueError, match=r"shift=1\.5 is no share of a picture"):
+        PhotoAugmentation(shift=1.5)

@@ -100,8 +100,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(parquet, tmp_path, monkeypatch):
             output_dir=str(folder), max_steps=6, save_steps=2, per_device_train_batch_size=8, use_cpu=True,
             report_to="none", disable_tqdm=True, seed=0,
         )  # fmt: skip
-        trainer = finetune_vqa(model, VqaDataArguments(train=parquet, validation=parquet), training)
-        return trainer.model.state_dict()
+        data = VqaDataArguments(train=parquet, validation=parquet, flip=True, shift=0.1)
+        return finetune_vqa(model, data, training).model.state_dict()
 
     whole = run(tmp_path / "whole")
     step = FineTuningTrainer.training_step
@@ -117,6 +117,23 @@ def test_a_stopped_run_goes_on_to_the_same_end(parquet, tmp_path, monkeypatch):
     monkeypatch.setattr(FineTuningTrainer, "training_step", step)
     for name, weight in run(tmp_path / "killed").items():
         torch.testing.assert_close(weight, whole[name], rtol=0, atol=0)
+
+
+def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch):
+    from clippo.data.photo_augmentation import PhotoAugmentation
+
+    views = []
+    monkeypatch.setattr(PhotoAugmentation, "__call__", lambda self, images: views.append((self, len(images))) or images)
+    model = VqaModelArguments(model=TINY, image_size=[48, 64])
+    data = VqaDataArguments(train=parquet, validation=parquet, flip=True, shift=0.1)
+    training = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=3, per_device_train_batch_size=4, use_cpu=True, report_to="none",
+        save_strategy="no", eval_strategy="epoch", disable_tqdm=True,
+    )  # fmt: skip
+    finetune_vqa(model, data, training)
+    augment, _ = views[0]
+    assert (augment.flip, augment.shift, augment.layers) == (True, 0.1, 0)
+    assert {count for _, count in views} == {4}  # evaluation has batches of eight
 
 
 def test_wrong_arguments_are_refused(tmp_path):
