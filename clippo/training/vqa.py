@@ -14,7 +14,7 @@ from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
 from clippo.training.arguments import from_json
-from clippo.training.canvas import resize_canvas
+from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.finetuning import FineTuningTrainer
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ def build_vqa_model(
         )
         if size is not None:
             resize_canvas(model, processor, size)
+        if model.config.num_channels == 1:
+            spread_channels(model)
     else:
         config = ClippoConfig.from_preset(args.preset, **args.model, **answers)
         if size is not None:
