@@ -11,9 +11,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, HfArgumentParser
 
-import clippo  # noqa: F401 - registers the Auto classes
+from clippo import ClippoProcessor
 from clippo.data.vqa import load_questions
 from clippo.evaluation.embeddings import embed_images, embed_texts
 from clippo.visualization.demo import read_pictures
@@ -39,6 +40,8 @@ class Arguments:
         metadata={"help": "answers: parquet file, hub name, or VQAv2's questions.json,annotations.json,image folder."},
     )
     seed: int = field(default=0, metadata={"help": "answers: which questions are drawn."})
+    wrong: int = field(default=0, metadata={"help": "answers: how many of them are to be wrong, as far as there are."})
+    image_size: int | None = field(default=None, metadata={"help": "layouts: side of the canvas; default the model's."})
     methods: list[str] = field(
         default_factory=lambda: list(METHODS), metadata={"help": "heatmap: " + ", ".join(METHODS)}
     )
@@ -85,6 +88,8 @@ def neighbours(model, processor, args: Arguments) -> None:
 def layouts(model, processor, args: Arguments) -> None:
     if not args.image or not args.texts or len(args.texts) != 1:
         raise ValueError("layouts draws one question, in --texts, and one --image.")
+    if args.image_size:
+        processor = ClippoProcessor.from_size(args.image_size)
     draw_layouts(processor, args.image, args.texts[0]).save(args.output, optimize=True)
 
 
@@ -92,16 +97,28 @@ def answers(model, processor, args: Arguments) -> None:
     if not args.questions:
         raise ValueError("answers needs --questions: a parquet file, a hub name, or VQAv2's files.")
     questions = load_questions(args.questions)
-    chosen = random.Random(args.seed).sample(range(len(questions)), min(args.count, len(questions)))
-    items = questions.__getitems__(chosen)
-    inputs = processor(
-        images=[item["image"] for item in items],
-        questions=[item["question"] for item in items],
-        canvas_format="uint8",
-        return_tensors="pt",
-    )
-    sheet = draw_answers(model, inputs["pixel_values"], [item["answers"] for item in items])
-    sheet.save(args.output, optimize=True)
+    order = random.Random(args.seed).sample(range(len(questions)), len(questions))
+    wanted = {True: args.count - args.wrong, False: args.wrong}
+    canvases, people = [], []
+    for start in range(0, len(order), 250):
+        items = questions.__getitems__(order[start : start + 250])
+        inputs = processor(
+            images=[item["image"] for item in items],
+            questions=[item["question"] for item in items],
+            canvas_format="uint8",
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            best = model(**inputs).logits.argmax(-1).tolist()
+        for canvas, item, answer in zip(inputs["pixel_values"], items, best, strict=True):
+            right = model.config.id2label[answer] in item["answers"]
+            if wanted[right]:
+                wanted[right] -= 1
+                canvases.append(canvas)
+                people.append(item["answers"])
+        if not any(wanted.values()):
+            break
+    draw_answers(model, torch.stack(canvases), people).save(args.output, optimize=True)
 
 
 COMMANDS = {"heatmap": heatmap, "matrix": matrix, "neighbours": neighbours, "layouts": layouts, "answers": answers}

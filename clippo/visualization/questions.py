@@ -56,7 +56,7 @@ def draw_answers(model, pixel_values: torch.Tensor, answers: Sequence[Sequence[s
     columns = []
     for canvas, score, map_, right in zip(image_pixels(pixel_values), scores, relevance, answers, strict=True):
         answer = model.config.id2label[int(score.argmax())]
-        verdict = ("right", CORRECT) if answer in right else (f"not {', '.join(sorted(set(right)))}", WRONG)
+        verdict = ("right", CORRECT) if answer in right else (f"wrong: {', '.join(sorted(set(right)))}", WRONG)
         panels = [_enlarge(canvas), overlay(canvas, map_.numpy(), PANEL)]
         columns.append((panels, [(f"{answer} {float(score.max()):.0%}", INK), verdict]))
     return _columns(columns)

@@ -52,7 +52,7 @@ def test_matrix_and_neighbours_of_the_pictures_of_the_repository(visualize):
 
 def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
     image = SCRIPT.parents[1] / "docs" / "pictures" / "cat.webp"
-    assert visualize("layouts", "--image", image, "--texts", "a cat?").width > 5 * 240
+    assert visualize("layouts", "--image", image, "--texts", "a cat?", "--image_size", 96).width > 5 * 240
 
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
@@ -60,8 +60,10 @@ def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
     )
     rows = {"image": [str(image)] * 4, "question": ["a cat?"] * 4, "answer": ["yes"] * 4}
     datasets.Dataset.from_dict(rows, features).to_parquet(str(tmp_path / "questions.parquet"))
-    sheet = visualize("answers", "--questions", tmp_path / "questions.parquet", "--count", 3)
-    assert sheet.height > 2 * 240 and sheet.width > 3 * 240
+    options = ["--questions", tmp_path / "questions.parquet"]
+    # A new head that answers "LABEL_0" or "LABEL_1" is wrong every time.
+    assert visualize("answers", *options, "--count", 3, "--wrong", 3).width > 3 * 240
+    assert visualize("answers", *options, "--count", 3, "--wrong", 2).width < 3 * 240
 
 
 @pytest.mark.parametrize(

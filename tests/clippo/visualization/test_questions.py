@@ -32,7 +32,7 @@ def test_answers_are_those_of_the_model(monkeypatch, problem_type):
     (_, (first, right)), (_, (second, wrong)) = columns
     shares = logits.softmax(-1) if problem_type.startswith("single") else logits.sigmoid()
     assert first[0] == f"{best[0]} {float(shares[0].max()):.0%}" and right == ("right", CORRECT)
-    assert second[0].startswith(best[1]) and wrong == ("not another, other", WRONG)
+    assert second[0].startswith(best[1]) and wrong == ("wrong: another, other", WRONG)
     assert all(panels[0].size == (48 * 4, 64 * 4) for panels, _ in columns)  # 288 / 64 pixels, a whole multiple
 
 
