@@ -6,6 +6,7 @@ import time
 from transformers import Trainer
 
 from clippo.training.optimization import decay_parameter_names
+from clippo.training.shared import EvaluatesEveryRow
 
 
 def depth_of(name: str, num_layers: int) -> int:
@@ -21,7 +22,7 @@ def depth_of(name: str, num_layers: int) -> int:
     return 0 if "vision_model.embeddings." in name else num_layers + 1
 
 
-class FineTuningTrainer(Trainer):
+class FineTuningTrainer(EvaluatesEveryRow, Trainer):
     """Trainer with layer-wise learning-rate decay, which reports how much of its time it waited for batches.
 
     Args:
@@ -63,14 +64,6 @@ class FineTuningTrainer(Trainer):
                 rate = group["lr"] * self.layer_decay ** (layers + 1 - d)
                 groups.append({**group, "params": parameters, "lr": rate})
         optimizer.param_groups = groups
-
-    def get_eval_dataloader(self, eval_dataset=None):
-        in_training = self.data_collator
-        self.data_collator = self.eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = in_training
 
     def get_batch_samples(self, *args, **kwargs):
         start = time.perf_counter()

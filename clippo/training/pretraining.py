@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from clippo.conversion.vit import is_vit, load_vit
 from clippo.data import (
@@ -23,6 +22,7 @@ from clippo.processing import ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
 from clippo.training.canvas import resize_canvas
 from clippo.training.optimization import OptimizerArguments
+from clippo.training.shared import checkpoint_to_resume
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 from clippo.visualization.curves import draw_curves
 
@@ -174,12 +174,7 @@ def pretrain(
         micro_batch_size=step_args.micro_batch_size,
         max_skipped=data_args.max_skipped,
     )
-    checkpoint = training_args.resume_from_checkpoint
-    if checkpoint is None and Path(training_args.output_dir).is_dir():
-        checkpoint = get_last_checkpoint(training_args.output_dir)
-    if checkpoint:
-        logger.info("Resuming from %s", checkpoint)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
     trainer.save_model()
     trainer.save_metrics("train", result.metrics)
     if validation is not None:

@@ -22,6 +22,7 @@ from clippo.training.optimization import (
     create_scheduler,
     decay_parameter_names,
 )
+from clippo.training.shared import EvaluatesEveryRow
 from clippo.training.skipped import SkippedRows
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class StreamResume(TrainerCallback):
             self.stream.skip_batches = state.global_step * args.gradient_accumulation_steps
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
     """Trainer with what pairs need: exact mixtures, large batches on little memory, the paper's optimizer, meters.
 
     Logged beside what Trainer logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second`
@@ -135,15 +136,6 @@ class ContrastiveTrainer(Trainer):
             put_on_device=True,
             dispatch_batches=False,
         )
-
-    def get_eval_dataloader(self, eval_dataset=None):
-        # Trainer has one collator and one drop_last for both; evaluation counts every pair, unaugmented.
-        in_training = self.data_collator, self.args.dataloader_drop_last
-        self.data_collator, self.args.dataloader_drop_last = self.eval_collator, False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator, self.args.dataloader_drop_last = in_training
 
     def get_batch_samples(self, *args, **kwargs):
         with self.meters.waiting():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from clippo.data.photo_augmentation import PhotoAugmentation
 from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
@@ -16,6 +15,7 @@ from clippo.processing import ClippoProcessor
 from clippo.training.arguments import from_json
 from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.finetuning import FineTuningTrainer
+from clippo.training.shared import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -157,12 +157,7 @@ def finetune_vqa(
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
     )
-    checkpoint = training_args.resume_from_checkpoint
-    if checkpoint is None and Path(training_args.output_dir).is_dir():
-        checkpoint = get_last_checkpoint(training_args.output_dir)
-    if checkpoint:
-        logger.info("Resuming from %s", checkpoint)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
     trainer.save_model()
     trainer.save_metrics("train", result.metrics)
     trainer.save_metrics("eval", trainer.evaluate())
