@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,9 @@ class Arguments:
 
     files: list[str] = field(metadata={"help": "Parquet files of documents."})
     output: str = field(default="data/text_views", metadata={"help": "Folder for train.parquet."})
-    text_column: str = field(default="text", metadata={"help": "Column of the documents."})
+    text_columns: list[str] = field(
+        default_factory=lambda: ["text"], metadata={"help": "Columns of texts; of each file, those that it has."}
+    )
     words: int = field(default=7, metadata={"help": "Words of a phrase."})
     keep: float = field(default=0.62, metadata={"help": "Probability of a word to be in a view."})
     views: int = field(default=4, metadata={"help": "Views of a phrase."})
@@ -28,15 +31,27 @@ class Arguments:
     seed: int = field(default=0, metadata={"help": "The same seed gives the same views."})
 
 
+def read_texts(file: str, columns: list[str]) -> Iterator[str]:
+    """The texts of one file, column by column.
+
+    Raises:
+        ValueError: None of the columns is there.
+    """
+    there = [name for name in columns if name in parquet.read_schema(file).names]
+    if not there:
+        raise ValueError(
+            f"{file} has none of the columns {columns} (--text_columns): {parquet.read_schema(file).names}"
+        )
+    table = parquet.read_table(file, columns=there)
+    for name in there:
+        yield from table[name].to_pylist()
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         raise SystemExit(__doc__)
     (args,) = HfArgumentParser((Arguments,)).parse_args_into_dataclasses()
-    documents = (
-        text
-        for file in args.files
-        for text in parquet.read_table(file, columns=[args.text_column])[args.text_column].to_pylist()
-    )
+    documents = (text for file in args.files for text in read_texts(file, args.text_columns))
     rows = list(phrase_views(documents, args.words, args.keep, args.views, args.seed, args.lowercase))
     Path(args.output).mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.table({"views": rows}), Path(args.output) / "train.parquet", compression="zstd")

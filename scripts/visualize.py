@@ -118,6 +118,11 @@ def answers(model, processor, args: Arguments) -> None:
                 people.append(item["answers"])
         if not any(wanted.values()):
             break
+    if not canvases:
+        raise ValueError(
+            f"No question of {args.questions} is answered as asked for (--count {args.count}, --wrong {args.wrong}): "
+            f"nothing to draw."
+        )
     draw_answers(model, torch.stack(canvases), people).save(args.output, optimize=True)
 
 

@@ -64,6 +64,8 @@ def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
     # A new head that answers "LABEL_0" or "LABEL_1" is wrong every time.
     assert visualize("answers", *options, "--count", 3, "--wrong", 3).width > 3 * 240
     assert visualize("answers", *options, "--count", 3, "--wrong", 2).width < 3 * 240
+    with pytest.raises(SystemExit, match=r"error: No question of .* is answered as asked for \(--count 3, --wrong 0\)"):
+        visualize("answers", *options, "--count", 3)
 
 
 @pytest.mark.parametrize(

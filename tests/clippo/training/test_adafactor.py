@@ -90,7 +90,8 @@ class TestFiveOfficialSteps:
             state = optimizer.state[parameter]["momentum"]
             assert state.dtype == torch.bfloat16
             ours, theirs = weight.to_numpy(state), bfloat16(momenta[weight.key]).float().numpy()
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2**-8 * np.abs(theirs).max())
+            # One step of bfloat16, up to 2^-7 of a number: another number of threads rounds some the other way.
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2**-7 * np.abs(theirs).max())
             rounded_otherwise += (ours != theirs).sum()
             elements += ours.size
             checked += 1
