@@ -20,7 +20,7 @@ from clippo.data import (
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
-from clippo.training.canvas import resize_canvas
+from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.shared import checkpoint_to_resume
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
@@ -29,7 +29,7 @@ from clippo.visualization.curves import draw_curves
 logger = logging.getLogger(__name__)
 
 # What may change about a model that is gone on from; everything else is fixed by its weights.
-CHANGEABLE = ("image_size", "skip_blank_patches", "logit_scale_max")
+CHANGEABLE = ("image_size", "num_channels", "skip_blank_patches", "logit_scale_max")
 
 
 def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
@@ -64,6 +64,9 @@ def _go_on_from(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     size = changes.pop("image_size", None)
     if size is not None:
         resize_canvas(model, processor, size)
+    channels = changes.pop("num_channels", model.config.num_channels)
+    if channels != model.config.num_channels:
+        spread_channels(model, channels)
     for name, value in changes.items():
         setattr(model.config, name, value)
     return model, processor

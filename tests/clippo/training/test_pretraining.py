@@ -294,6 +294,20 @@ def test_a_larger_canvas_for_a_trained_model(whole_run, tmp_path):
         assert model(**inputs).logits_per_image.shape == (1, 1)
 
 
+def test_a_model_of_text_goes_on_with_pictures(tmp_path):
+    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32)
+    grey = ClippoModel(ClippoConfig(**size, num_channels=1)).eval()
+    grey.save_pretrained(tmp_path)
+    ClippoProcessor.from_size(32, canvas_format="packed").save_pretrained(tmp_path)
+    colour, processor = build_model(ModelArguments(init_from=str(tmp_path), model={"num_channels": 3}))
+    text = processor(text=["hello"], return_tensors="pt")
+    with torch.no_grad():
+        before, after = (model.eval().get_text_features(**text).pooler_output for model in (grey, colour))
+        seen = colour.get_image_features(**processor(images=Image.new("RGB", (9, 9), "red"), return_tensors="pt"))
+    torch.testing.assert_close(after, before)
+    assert seen.pooler_output.shape == before.shape and colour.config.num_channels == 3
+
+
 def test_an_unknown_data_set(tmp_path):
     processor = ClippoProcessor.from_size(32)
     with pytest.raises(ValueError, match="dataset='laion'"):
