@@ -21,7 +21,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change "
-            "image_size, num_channels and skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
+            "image_size, num_channels, skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
         },
     )
     canvas_format: str = field(

@@ -41,6 +41,9 @@ class VqaModelArguments:
         default=1.0, metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all alike."}
     )
     freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer alone."})
+    classifier_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before the answer layer; default: as the config says, 0 in a new one."}
+    )
     attn_implementation: str | None = field(default=None, metadata={"help": "Attention backend."})
 
     def __post_init__(self):
@@ -86,6 +89,8 @@ def build_vqa_model(
         "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
         "problem_type": losses[args.loss],
     }
+    if args.classifier_dropout is not None:
+        answers["classifier_dropout"] = args.classifier_dropout
     if args.init_from:
         processor = ClippoProcessor.from_pretrained(args.init_from)
         model = ClippoForVisualQuestionAnswering.from_pretrained(
@@ -96,7 +101,7 @@ def build_vqa_model(
         if model.config.num_channels == 1:
             spread_channels(model)
     else:
-        config = ClippoConfig.from_preset(args.preset, **args.model, **answers)
+        config = ClippoConfig.from_preset(args.preset, **{**args.model, **answers})
         if size is not None:
             config.image_size = size
             config.validate_canvas()

@@ -136,6 +136,15 @@ def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch)
     assert {count for _, count in views} == {4}  # evaluation has batches of eight
 
 
+def test_dropout_of_the_answer_layer(save_tiny):
+    vocabulary = AnswerVocabulary(["yes", "no"])
+    for start in (dict(model=TINY, image_size=[48, 64]), dict(init_from=str(save_tiny()))):
+        for asked, given in ((None, 0.0), (0.3, 0.3)):
+            model, _ = build_vqa_model(VqaModelArguments(**start, classifier_dropout=asked), vocabulary)
+            (dropout,) = (module for module in model.modules() if isinstance(module, torch.nn.Dropout))
+            assert dropout.p == model.config.classifier_dropout == given
+
+
 def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="loss='hinge'"):
         build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
