@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoProcessor, HfArgumentParser
 from clippo.evaluation.classification import few_shot_report, zero_shot_report
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.matching import mixed_index_report, modality_gap_report, retrieval_report
+from clippo.evaluation.reading import reading_report
 from clippo.evaluation.report import Report
 from clippo.evaluation.sentences import bitext_report, sts_report
 from clippo.evaluation.sources import Source, find_source
@@ -115,6 +116,16 @@ class SentenceArguments:
     languages: list[str] | None = field(default=None, metadata={"help": "Only these languages."})
 
 
+@dataclass
+class ReadingArguments:
+    data: str = field(default="", metadata={"help": "A Parquet file, a folder of them, or a hub name."})
+    split: str = field(default="test", metadata={"help": "Split, or how file names of a folder begin."})
+    columns: list[str] = field(default_factory=lambda: ["text"], metadata={"help": "Columns of texts."})
+    words: int = field(default=8, metadata={"help": "Words of a phrase."})
+    keep: float = field(default=0.6, metadata={"help": "Probability of a word to be in a part."})
+    seed: int = field(default=0, metadata={"help": "Of phrases and parts."})
+
+
 def _zero_shot(encoder: Encoder, run: RunArguments, args: ZeroShotArguments) -> Report:
     source = args.source(label=args.label, class_names=args.class_names)
     return zero_shot_report(encoder, source, args.protocol, args.templates, run.streaming, run.limit)
@@ -154,12 +165,20 @@ def _with_sentences(report):
     return evaluate
 
 
+def _reading(encoder: Encoder, run: RunArguments, args: ReadingArguments) -> Report:
+    if not args.data:
+        raise ValueError("Nothing to evaluate on: pass --data, a path or a hub name.")
+    limit = 1000 if run.limit is None else run.limit
+    return reading_report(encoder, args.data, args.split, args.columns, args.words, args.keep, limit, args.seed)
+
+
 TASKS = {
     "zero-shot": (ZeroShotArguments, _zero_shot),
     "retrieval": (CaptionArguments, _with_captions(retrieval_report)),
     "few-shot": (FewShotArguments, _few_shot),
     "sts": (SentenceArguments, _with_sentences(sts_report)),
     "bitext": (SentenceArguments, _with_sentences(bitext_report)),
+    "reading": (ReadingArguments, _reading),
     "modality-gap": (CaptionArguments, _with_captions(modality_gap_report)),
     "mixed-index": (CaptionArguments, _with_captions(mixed_index_report)),
 }

@@ -10,6 +10,7 @@ from clippo.evaluation.classification import few_shot_report, zero_shot_report
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.matching import mixed_index_report, modality_gap_report, read_pairs, retrieval_report
 from clippo.evaluation.prompts import PROTOCOLS, class_prompts
+from clippo.evaluation.reading import reading_report
 from clippo.evaluation.report import Report, format_cell
 from clippo.evaluation.sentences import bitext_report, sts_report
 from clippo.evaluation.sources import Source, open_rows
@@ -207,6 +208,23 @@ class TestSentences:
         assert report.metrics == {"forward": 1, "backward": 1, "mean": 1, "identical": 0}
         assert report.chance["mean"] == 1 / 5
         assert bitext_report(oracle(encoder, constant), str(tmp_path)).metrics["mean"] == 0
+
+    def test_reading(self, encoder, oracle, tmp_path):
+        # Six phrases, each of one letter: a5 a1 a7 ...; who knows the letter finds the other part.
+        Dataset.from_dict({"text": [" ".join(f"{c}{i}" for i in range(9)) for c in "abcdef"]}).to_parquet(
+            tmp_path / "test.parquet"
+        )
+        by_letter = oracle(encoder, lambda text: EYE["abcdef".index(text[0])])
+        report = reading_report(by_letter, str(tmp_path), words=9)
+        assert report.metrics == {"found": 1, "bag of words": 1} and report.chance == {"found": 1 / 6}
+        # Three phrases a letter: nobody is nearer than the two of the same letter, and ties are misses.
+        report = reading_report(by_letter, str(tmp_path), words=3, keep=0.9, limit=16)
+        assert report.metrics["found"] < 0.3 and 2 <= report.counts["phrases"] <= 16
+        assert report.counts["phrases"] + report.counts["phrases left out, their parts equal"] <= 18
+        same = [reading_report(encoder, str(tmp_path), words=3, seed=seed).metrics for seed in (1, 1)]
+        assert same[0] == same[1]
+        with pytest.raises(ValueError, match=r"No text of .* has 10 words .*--words"):
+            reading_report(encoder, str(tmp_path), words=10)
 
     def test_errors(self, encoder, sentences, tmp_path):
         with pytest.raises(ValueError, match="has nothing in fr; it has de, ru"):
