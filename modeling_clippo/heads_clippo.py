@@ -63,33 +63,56 @@ class ClippoHeadHiddenLayer(nn.Module):
 def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
     """Labels as the loss needs them; those that the loss would take for something else are refused.
 
-    Labels on an accelerator are not looked at, since that would make every step wait for it, nor are any in compiled
-    code. Everything else follows transformers: one label is regression, whole numbers are classes, others several
-    labels a text, and `config.problem_type` overrules.
+    What stands in labels on an accelerator is not looked at, since that would make every step wait for it, nor in
+    compiled code. Everything else follows transformers: one label is regression, whole numbers are classes, others
+    several labels a text, and `config.problem_type` overrules.
 
     Returns:
-        The labels, whole numbers turned to float32 where the loss is a regression's or that of several labels.
+        The labels: int64 classes, float32 for a regression or several labels.
 
     Raises:
-        ValueError: A class that the config has no label for, or a number that is not finite.
+        ValueError: A shape that does not fit, a class that the config has no label for, or a number that is not finite.
     """
-    problem = config.problem_type
-    if problem is None and config.num_labels == 1:
-        problem = "regression"
-    if problem in ("regression", "multi_label_classification") or labels.is_floating_point():
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not labels.isfinite().all():
-            row = int((~labels.isfinite()).flatten(1 if labels.ndim > 1 else 0).nonzero()[0][0])
-            raise ValueError(f"The label of row {row} is {labels[row].tolist()}; drop rows without a finite label.")
-        return labels.float()
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
-        lowest, highest = labels[labels != -100].aminmax() if (labels != -100).any() else (0, 0)
-        if lowest < 0 or highest >= config.num_labels:
-            wrong = int(lowest) if lowest < 0 else int(highest)
-            raise ValueError(
-                f"Label {wrong} is none of the model's {config.num_labels} labels, 0 to {config.num_labels - 1}; load "
-                "the model with num_labels=... or correct the data."
-            )
-    return labels
+    problem, num_labels = config.problem_type, config.num_labels
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if problem is None:
+        several = "single_label_classification" if whole else "multi_label_classification"
+        problem = "regression" if num_labels == 1 else several
+    classes = problem == "single_label_classification"
+    one_a_row = classes or (problem == "regression" and num_labels == 1)
+    fits = labels.shape[1:] in ((), (1,)) if one_a_row else labels.shape[1:] == (num_labels,)
+    if not fits or (classes and not whole):
+        raise ValueError(
+            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit problem_type={problem!r} with "
+            f"{num_labels} labels; give {'int64' if classes else 'float'} "
+            f"({'B,' if one_a_row else f'B, {num_labels}'}), or load the model with another problem_type."
+        )
+    if classes:
+        _refuse_unknown(labels, num_labels)
+        return labels.long()
+    _refuse_infinite(labels)
+    return labels.float()
+
+
+def _can_look(labels: torch.Tensor) -> bool:
+    return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+
+
+def _refuse_infinite(labels: torch.Tensor) -> None:
+    if _can_look(labels) and not labels.isfinite().all():
+        row = int((~labels.isfinite()).flatten(1 if labels.ndim > 1 else 0).nonzero()[0][0])
+        raise ValueError(f"The label of row {row} is {labels[row].tolist()}; drop rows without a finite label.")
+
+
+def _refuse_unknown(labels: torch.Tensor, num_labels: int) -> None:
+    if not _can_look(labels) or not (labels != -100).any():
+        return
+    lowest, highest = labels[labels != -100].aminmax()
+    if lowest < 0 or highest >= num_labels:
+        raise ValueError(
+            f"Label {int(lowest) if lowest < 0 else int(highest)} is none of the model's {num_labels} labels, 0 to "
+            f"{num_labels - 1}; load the model with num_labels=... or correct the data."
+        )
 
 
 def answer_loss(logits: torch.Tensor, labels: torch.Tensor, config) -> torch.Tensor:
@@ -100,21 +123,25 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor, config) -> torch.Ten
         labels: float (B, num_labels) or int64 (B,), -100 where no answer is right.
 
     Raises:
-        ValueError: Labels of another shape.
+        ValueError: Labels of another shape, an answer that there is not, a score that is not finite.
     """
+    classes = not labels.is_floating_point() and labels.dtype != torch.bool
     binary = config.problem_type == "multi_label_classification"
     if config.problem_type is None:
-        binary = labels.is_floating_point()
-    if not labels.is_floating_point():
-        # One class more, cut off again, takes the rows without an answer.
-        known = torch.where(labels == -100, config.num_labels, labels)
-        labels = nn.functional.one_hot(known, config.num_labels + 1)[:, :-1]
-    scores = labels.to(logits.device, logits.dtype)  # (B, num_labels)
-    if scores.shape != logits.shape:
+        binary = not classes
+    if labels.shape != (logits.shape[:1] if classes else logits.shape):
         raise ValueError(
-            f"Labels of shape {tuple(labels.shape)} do not fit {config.num_labels} answers and a batch of "
-            f"{len(logits)}; give float (B, num_labels) or int64 (B,)."
+            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit {config.num_labels} answers and "
+            f"a batch of {len(logits)}; give float (B, num_labels) or int64 (B,)."
         )
+    if classes:
+        _refuse_unknown(labels, config.num_labels)
+        # One class more, cut off again, takes the rows without an answer.
+        known = torch.where(labels == -100, config.num_labels, labels).long()
+        labels = nn.functional.one_hot(known, config.num_labels + 1)[:, :-1]
+    else:
+        _refuse_infinite(labels)
+    scores = labels.to(logits.device, logits.dtype)  # (B, num_labels)
     if binary:
         return nn.functional.binary_cross_entropy_with_logits(logits, scores, reduction="sum") / len(logits)
     return nn.functional.cross_entropy(logits, scores)

@@ -30,7 +30,8 @@ class QuestionLayout:
             the picture and covers just what the text stands on.
         picture: "squash" fills the rest whatever the picture's proportions, as the official image preprocessing does;
             "fit" keeps the proportions and centres the picture on the background of rendered text.
-        min_rows: Text rows kept free for every question. With `min_rows == max_rows` all pictures are of one size.
+        min_rows: Text rows that "top" and "bottom" keep free for every question. With `min_rows == max_rows` all pictures
+            are of one size.
         max_rows: Text rows a question may take; what does not fit is treated by the tokenizer's `overflow`. None: half
             of the canvas, or all of its height in a column.
         column: Width in pixels of the column of "side". None: half of the canvas, in whole 16-pixel steps.
@@ -119,7 +120,9 @@ def draw_questions(
     overflow: str = "warn",
     **image_options,
 ) -> np.ndarray:
-    """Draws question i and picture i on canvas i. A picture that stands in the list several times is resized once.
+    """Draws question i and picture i on canvas i.
+
+    A picture that stands in the list several times is resized once for every place that its questions leave it.
 
     Args:
         tokenizer: The text renderer; its `canvas_size` is that of the result.
@@ -143,7 +146,7 @@ def draw_questions(
     header.canvas_size = list(layout.text_size(height, width))
 
     measured = header.render(questions, canvas_format="uint8")
-    _check_overflow(measured, header.canvas_size, overflow)
+    _check_overflow(measured, header, overflow)
     rows = np.clip(measured.rows_used, layout.min_rows, header.canvas_size[0] // ROW_HEIGHT)  # (B,)
 
     canvases = _place_pictures(image_processor, images, rows, layout, tokenizer, (height, width), image_options)
@@ -213,15 +216,18 @@ def _loaded(image_processor, image):
     return image
 
 
-def _check_overflow(rendered, size: list[int], overflow: str) -> None:
-    cut = rendered.chars_total - rendered.chars_drawn  # (B,)
+def _check_overflow(rendered, header, overflow: str) -> None:
+    size, cut = header.canvas_size, rendered.chars_total - rendered.chars_drawn  # (B,)
     if overflow == "ignore" or not cut.any() or (overflow == "warn" and tuple(size) in _WARNED):
         return
     worst = int(cut.argmax())
+    limit, remedy = f"{size[0] // ROW_HEIGHT} rows of {size[1]} pixels cut", "Give the layout more max_rows, shorten"
+    if rendered.chars_drawn[worst] == header.max_chars:
+        limit, remedy = f"max_chars={header.max_chars} cuts", "Shorten"
     message = (
-        f"{int((cut > 0).sum())} of {len(cut)} questions do not fit: {size[0] // ROW_HEIGHT} rows of {size[1]} pixels "
-        f"cut {int(cut[worst])} of the {int(rendered.chars_total[worst])} characters of question {worst}. Give the "
-        "layout more max_rows, shorten the question, or use a model with a larger canvas"
+        f"{int((cut > 0).sum())} of {len(cut)} questions do not fit: {limit} {int(cut[worst])} of the "
+        f"{int(rendered.chars_total[worst])} characters of question {worst}. {remedy} the question, or use a model "
+        "with a larger canvas"
     )
     if overflow == "raise":
         raise ValueError(message + '; overflow="ignore" cuts in silence.')
@@ -247,6 +253,14 @@ def pair_questions(images, questions) -> tuple[list, list[str]]:
         images = list(images)
     else:
         images = list(images) if getattr(images, "ndim", 0) == 4 else [images]
+    nested = [isinstance(image, list | tuple) for image in images]
+    if any(nested):
+        several = next((i for i, image in enumerate(images) if nested[i] and len(image) != 1), None)
+        if several is not None:
+            raise ValueError(
+                f"images[{several}] holds {len(images[several])} pictures; a question is about one, give a flat list."
+            )
+        images = [image[0] if is_list else image for image, is_list in zip(images, nested, strict=True)]
     questions = [questions] if isinstance(questions, str) else list(questions)
     if questions and all(isinstance(several, list | tuple) for several in questions):
         if len(questions) != len(images):

@@ -92,10 +92,16 @@ class ClippoProcessor(ProcessorMixin):
             raise ValueError("There are questions but no images; pass images=, which the questions are drawn into.")
         if text is not None:
             raise ValueError("text= and questions= do not go together; a question is drawn on the canvas of its image.")
-        fixed = sorted({"size", "do_resize", "do_center_crop", "crop_size"} & set(kwargs))
-        if fixed or self.image_processor.do_center_crop:
+        of_images, of_text = (kwargs.get(name) or {} for name in ("images_kwargs", "text_kwargs"))
+        canvas_format = canvas_format or of_text.get("canvas_format")
+        fixed = {"size", "do_resize", "do_center_crop", "crop_size"} & {*kwargs, *of_images}
+        if self.image_processor.do_center_crop:
+            fixed.add("do_center_crop")
+        if not self.image_processor.do_resize:
+            fixed.add("do_resize")
+        if fixed:
             raise ValueError(
-                f"{', '.join(fixed) or 'do_center_crop'} cannot be chosen with questions: the canvas is the "
+                f"{', '.join(sorted(fixed))} cannot be chosen with questions: the canvas is the "
                 f"tokenizer's, {self.tokenizer.canvas_size}, and the layout says what part of it the picture takes."
             )
         if canvas_format not in (None, "float", "uint8"):

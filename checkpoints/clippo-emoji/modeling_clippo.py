@@ -84,13 +84,16 @@ class ClippoPreTrainedModel(PreTrainedModel):
     # Losses here are means over the batch; Trainer must not divide them by a number of items (integration with
     # gradient accumulation is wrong otherwise).
     accepts_loss_kwargs = False
+    _custom_pipelines = {}  # what a saved folder's config adds for `pipeline`
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs):
         """As in transformers; a folder without a README.md also gets one, so that it can go to the hub as it is."""
         auto_map = dict(self.config.auto_map)
+        vars(self.config).pop("custom_pipelines", None)  # another head's, if its folder was loaded
+        vars(self.config).update(self._custom_pipelines)
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
-        # Saving notes this class there, and the tower shares its config with the model around it.
-        self.config.auto_map = auto_map
+        self.config.auto_map = auto_map  # saving noted this class there; the tower shares its config with the whole
+        vars(self.config).pop("custom_pipelines", None)
         readme = Path(save_directory) / "README.md"
         if is_main_process and not readme.exists():
             readme.write_text(self._model_card(), encoding="utf-8")
@@ -458,9 +461,7 @@ class ClippoForVisualQuestionAnswering(_ClippoForClassification):
 
     input_modalities = ("image",)
 
-    def __init__(self, config: ClippoConfig):
-        super().__init__(config)
-        config.custom_pipelines = CUSTOM_PIPELINES
+    _custom_pipelines = {"custom_pipelines": CUSTOM_PIPELINES}
 
     @can_return_tuple
     def forward(

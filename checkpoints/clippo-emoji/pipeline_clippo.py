@@ -55,6 +55,8 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
             raise ValueError("A question needs a picture: pass image= (PIL image, path or URL) beside question=.")
         if question is None:
             return super().__call__(image, **kwargs)
+        if not isinstance(question, str | list | tuple):
+            raise ValueError(f"question={question!r} is neither a string nor a list of strings.")
         single = isinstance(question, str) and not isinstance(image, list | tuple)
         images = list(image) if isinstance(image, list | tuple) else [image]
         questions = [question] if isinstance(question, str) else list(question)
@@ -69,16 +71,22 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         return super().__call__(pairs[0] if single else pairs, **kwargs)
 
     def preprocess(self, inputs: dict[str, Any], timeout: float | None = None):
-        missing = [name for name in ("image", "question") if not isinstance(inputs, dict) or inputs.get(name) is None]
+        inputs = inputs if isinstance(inputs, dict) else {"image": inputs}
+        missing = [name for name in ("image", "question") if inputs.get(name) is None]
         if missing:
             raise ValueError(
                 f"This input comes without {' and '.join(missing)}; each is a dict with 'image' (PIL image, path or "
                 "URL) and 'question' (a string)."
             )
-        image = inputs["image"]
+        image, question = inputs["image"], inputs["question"]
+        if not isinstance(question, str):
+            raise ValueError(f"An input has one question, a string, not {question!r}; give an input for each question.")
         if isinstance(image, str):
             image = load_image(image, timeout=timeout)
-        return self.processor(images=image, questions=inputs["question"], return_tensors="pt")
+        canvases = self.processor(images=image, questions=question, return_tensors="pt")
+        if len(canvases["pixel_values"]) != 1:
+            raise ValueError(f"An input has one picture, not {len(canvases['pixel_values'])}; give an input for each.")
+        return canvases
 
     def _forward(self, model_inputs):
         return self.model(**model_inputs)

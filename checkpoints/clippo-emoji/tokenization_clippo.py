@@ -310,12 +310,13 @@ class ClippoTokenizer(PreTrainedTokenizer):
         if overflow == "warn" and key in _WARNED:
             return
         worst = int(cut.argmax())
-        drawn = int(rendered.chars_drawn[worst])
-        limit = f"max_chars={self.max_chars}" if drawn == self.max_chars else f"canvas_size={self.canvas_size}"
-        what, of_parts = "text", ""
+        what, of_parts, drawn = "text", "", rendered.chars_drawn[worst]
         if isinstance(rendered, RenderedPairs):
+            drawn = rendered.parts_drawn[worst]
             first, second = (rendered.parts_total - rendered.parts_drawn)[worst].tolist()
             what, of_parts = "pair", f" ({first} of the first text, {second} of the second)"
+        by_length = (drawn == self.max_chars).any()
+        limit = f"max_chars={self.max_chars}" if by_length else f"canvas_size={self.canvas_size}"
         message = (
             f"{int((cut > 0).sum())} of {len(cut)} {what}s do not fit: {limit} cuts {int(cut[worst])} of the "
             f"{int(rendered.chars_total[worst])} characters of {what} {worst}{of_parts}. Shorten or split the text, or "

@@ -74,6 +74,16 @@ def test_what_cannot_be_answered_is_said(folder, photos):
         ask({"question": "what?"})
     with pytest.raises(ValueError, match="comes without question"):
         ask([{"image": photos[0]}])
+    with pytest.raises(ValueError, match="comes without question;"):
+        ask(photos[0])
+    with pytest.raises(ValueError, match=r"An input has one question, a string, not \['a\?', 'b\?'\]"):
+        ask({"image": photos[0], "question": ["a?", "b?"]})
+    with pytest.raises(ValueError, match="An input has one question"):
+        ask(photos[:2], [["a?", "b?"], ["c?"]])
+    with pytest.raises(ValueError, match="question=5 is neither"):
+        ask(photos[0], 5)
+    with pytest.raises(ValueError, match="An input has one picture, not 2|pair up"):
+        ask({"image": photos[:2], "question": "what?"})
     with pytest.raises(ValueError, match="3 pictures and 2 questions do not pair up"):
         ask(photos, QUESTIONS)
     with pytest.raises(ValueError, match="top_k=0"):

@@ -60,7 +60,8 @@ def step(model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 def assert_same_step(ours, expected):
     torch.testing.assert_close(ours[0].float(), expected[0].float(), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours[1], expected[1], rtol=1e-4, atol=1e-6)
+    # Sums in another order: an entry of the sigmoid loss's 24,576 was 1.5e-6 off on one kind of CPU, none on another.
+    torch.testing.assert_close(ours[1], expected[1], rtol=1e-4, atol=5e-6)
 
 
 # ------------------------------------------------------------------------------------------------- what a step returns

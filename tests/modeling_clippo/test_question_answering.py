@@ -61,9 +61,20 @@ def test_two_labels_classify_statements():
     assert model(PIXELS, labels=torch.tensor([0, 1, 1])).logits.shape == (3, 2)
 
 
-def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"Labels of shape \(3, 5\) do not fit 4 answers"):
-        make()(PIXELS, labels=torch.zeros(3, 5))
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(3, 5), r"Labels of shape \(3, 5\) .* do not fit 4 answers"),
+        (torch.zeros(3, 4, dtype=torch.int64), r"Labels of shape \(3, 4\) and type torch.int64"),
+        (torch.tensor([0, 1]), r"Labels of shape \(2,\) .* a batch of 3"),
+        (torch.tensor([0, 4, 1]), "Label 4 is none of the model's 4 labels"),
+        (torch.tensor([0, -1, 1], dtype=torch.int32), "Label -1 is none"),
+        (torch.tensor([[0.0, 1, 0, float("nan")]] * 3), "The label of row 0 is"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        make()(PIXELS, labels=labels)
 
 
 def test_the_answers_travel_in_the_config(tmp_path):
@@ -75,4 +86,7 @@ def test_the_answers_travel_in_the_config(tmp_path):
     loaded = clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
     assert loaded.config.id2label == {0: "a red car", 1: "2"} and loaded.num_labels == 2
     assert list(loaded.config.custom_pipelines) == ["visual-question-answering"]
+    assert not hasattr(config, "custom_pipelines")  # the folder's, not that of the caller's config
+    clippo.ClippoForImageClassification.from_pretrained(tmp_path).save_pretrained(tmp_path / "other")
+    assert not hasattr(clippo.ClippoConfig.from_pretrained(tmp_path / "other"), "custom_pipelines")
     assert (tmp_path / "pipeline_clippo.py").is_file()
