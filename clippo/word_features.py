@@ -49,7 +49,14 @@ def word_features(
 
     Returns:
         A tensor (words, D) a text, in the order of the words. Words that do not fit on the canvas are zero.
+
+    Raises:
+        ValueError: One string instead of several texts.
     """
+    if isinstance(texts, str):
+        raise ValueError(f"texts is one string, {texts[:40]!r}; give a list of texts.")
+    if not texts:
+        return []
     split = not isinstance(texts[0], str)
     rendered = tokenizer.render(list(texts), boxes=True, is_split_into_words=split, canvas_format=canvas_format)
     canvases = torch.from_numpy(rendered.canvases).to(next(model.parameters()).device)

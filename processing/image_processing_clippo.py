@@ -145,7 +145,7 @@ class ClippoImageProcessor(PilBackend):
                     "An image with 4 channels needs do_convert_rgb=True and integer values, so that its transparency "
                     "can be composited; convert it to RGB first."
                 )
-            image = np.asarray(_onto_white(Image.fromarray(np.ascontiguousarray(image), "RGBA")))
+            image = np.asarray(to_rgb(Image.fromarray(np.ascontiguousarray(image), "RGBA")))
         elif channels == 1 and do_convert_rgb:
             image = np.repeat(image, 3, axis=-1)
         return np.moveaxis(image, -1, 0)  # (C, H, W)
@@ -300,17 +300,23 @@ def _pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I;16"):
-        # PIL would clip 16-bit pictures at 255, that is to white; the high byte is what an 8-bit decoder gives.
-        return (np.asarray(image) >> 8).astype(np.uint8)
+        return _high_byte(image)
     if image.mode in ("L", "I", "F") and "transparency" not in image.info:
         return np.asarray(image)  # "I" and "F" hold any number, so their range is checked with that of arrays
     if not do_convert_rgb:
         raise ValueError(f"A PIL image of mode {image.mode} needs do_convert_rgb=True; only L and RGB do without.")
-    return np.asarray(_onto_white(image))
+    return np.asarray(to_rgb(image))
 
 
-def _onto_white(image: Image.Image) -> Image.Image:
-    """RGB version of a PIL image, its transparency (if any) over white."""
+def _high_byte(image: Image.Image) -> np.ndarray:
+    # PIL would clip 16-bit pictures at 255, that is to white; the high byte is what an 8-bit decoder gives.
+    return (np.asarray(image) >> 8).astype(np.uint8)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB version of a PIL image as `ClippoImageProcessor` sees it: transparency (if any) over white, 8 of 16 bits."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(_high_byte(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -30,8 +30,8 @@ class QuestionLayout:
             the picture and covers just what the text stands on.
         picture: "squash" fills the rest whatever the picture's proportions, as the official image preprocessing does;
             "fit" keeps the proportions and centres the picture on the background of rendered text.
-        min_rows: Text rows that "top" and "bottom" keep free for every question. With `min_rows == max_rows` all pictures
-            are of one size.
+        min_rows: Text rows that "top" and "bottom" keep free for every question. With `min_rows == max_rows` all
+            pictures are of one size.
         max_rows: Text rows a question may take; what does not fit is treated by the tokenizer's `overflow`. None: half
             of the canvas, or all of its height in a column.
         column: Width in pixels of the column of "side". None: half of the canvas, in whole 16-pixel steps.

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, HfArgumentParser
 
 from clippo import ClippoProcessor
+from clippo.data.answers import is_right
 from clippo.data.vqa import load_questions
 from clippo.evaluation.embeddings import embed_images, embed_texts
 from clippo.visualization.demo import read_pictures
@@ -96,6 +97,8 @@ def layouts(model, processor, args: Arguments) -> None:
 def answers(model, processor, args: Arguments) -> None:
     if not args.questions:
         raise ValueError("answers needs --questions: a parquet file, a hub name, or VQAv2's files.")
+    if not 0 <= args.wrong <= args.count:
+        raise ValueError(f"--wrong {args.wrong} of --count {args.count} answers cannot be.")
     questions = load_questions(args.questions)
     order = random.Random(args.seed).sample(range(len(questions)), len(questions))
     wanted = {True: args.count - args.wrong, False: args.wrong}
@@ -111,7 +114,7 @@ def answers(model, processor, args: Arguments) -> None:
         with torch.no_grad():
             best = model(**inputs).logits.argmax(-1).tolist()
         for canvas, item, answer in zip(inputs["pixel_values"], items, best, strict=True):
-            right = model.config.id2label[answer] in item["answers"]
+            right = is_right(model.config.id2label[answer], item["answers"])
             if wanted[right]:
                 wanted[right] -= 1
                 canvases.append(canvas)

@@ -5,6 +5,7 @@ the letter where they look odd.
 """
 
 import re
+from collections.abc import Iterable
 
 ARTICLES = {"a", "an", "the"}
 DIGITS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -26,6 +27,12 @@ y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 CONTRACTIONS = {
     word[:place] + word[place + 1 :]: word for word in CONTRACTED for place, letter in enumerate(word) if letter == "'"
 } | {"somebody'd": "somebodyd"}  # the other way round in the official table
+
+
+def is_right(answer: str, people: Iterable[str]) -> bool:
+    """Whether somebody gave that answer, word for word or in the official form, which a model may have learned."""
+    people = set(people)
+    return answer in people or answer in set(map(normalize_answer, people))
 
 
 def normalize_answer(answer: str) -> str:

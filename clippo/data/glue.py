@@ -58,14 +58,16 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
     Args:
         name: A key of `GLUE_TASKS`.
         folder: Where FOLDER/NAME/train*.parquet, validation*.parquet are, or csv, tsv, json, jsonl files; None loads
-            from the hub. "train_subset.parquet" counts as train. Of MNLI one of the two evaluation files is enough.
+            from the hub. "train_subset.parquet" counts as train if there is no other. Of MNLI one of the two
+            evaluation files is enough.
 
     Returns:
-        {"train": ..., "validation": ...}, with MNLI "validation_matched" and "validation_mismatched".
+        {"train": ..., "validation": ...}, with MNLI "validation_matched" and "validation_mismatched", as far as there.
 
     Raises:
         FileNotFoundError: There is no file of a split.
-        ValueError: A column is missing, a text is no string, or a label is missing, not finite or none of the task's.
+        ValueError: A column is missing, a text is no string, or a label is missing, not finite or none of the task's;
+            or it is not clear which files a split is.
     """
     task = glue_task(name)
     splits = {}
@@ -75,13 +77,13 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
         else:
             paths = _files(Path(folder) / name, split)
             if not paths:
-                if split == "validation_mismatched" and splits.get("validation_matched") is not None:
+                if any(_files(Path(folder) / name, other) for other in task.evaluation if split in task.evaluation):
                     continue
                 raise FileNotFoundError(
                     f"No {split}* file in {Path(folder) / name}; it takes {', '.join(sorted(FILE_TYPES))} files with "
                     f"the columns {', '.join(task.columns)} and label."
                 )
-            rows, source = _read(paths), str(paths[0])
+            rows, source = _read(paths, task.columns), str(paths[0])
         splits[split] = as_texts(rows, task, source)
     return splits
 
@@ -115,6 +117,8 @@ def _label(label, task: GlueTask, place: str) -> int | float:
             label = float(label)
         except ValueError:
             raise ValueError(f"{place}: the label is {label!r}; it has to be {names}.") from None
+    if label is not None and not isinstance(label, int | float):
+        raise ValueError(f"{place}: the label is {label!r}; it has to be {names}.")
     if label is None or label == -1 or not math.isfinite(label):
         raise ValueError(f"{place}: the label is {label}; only rows with a label can be trained or measured on.")
     if task.is_regression:
@@ -125,14 +129,21 @@ def _label(label, task: GlueTask, place: str) -> int | float:
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    names = sorted(path for path in folder.glob(f"{split}*") if path.suffix in FILE_TYPES)
-    return [path for path in names if path.suffix == names[0].suffix]
+    paths = sorted(path for path in folder.glob(f"{split}*") if path.suffix in FILE_TYPES)
+    whole = [path for path in paths if path.stem == split]
+    if len({path.suffix for path in paths}) > 1 or (whole and len(paths) > 1):
+        raise ValueError(
+            f"{', '.join(path.name for path in paths)} in {folder} could all be {split}; leave one there, or parts of "
+            "it of one type."
+        )
+    return paths
 
 
-def _read(paths: Sequence[Path]) -> Dataset:
+def _read(paths: Sequence[Path], texts: Sequence[str]) -> Dataset:
     options = {}
     if FILE_TYPES[paths[0].suffix] == "csv":
-        options = {"keep_default_na": False}  # "NA" and "None" are words
+        # "NA" and "None" are words, and a column of nothing but numbers is text too.
+        options = {"keep_default_na": False, "converters": dict.fromkeys(texts, str)}
     if paths[0].suffix == ".tsv":
         options |= {"sep": "\t", "quoting": 3}  # GLUE's own files: a quotation mark is a character
     return load_dataset(FILE_TYPES[paths[0].suffix], data_files=[str(path) for path in paths], split="train", **options)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from clippo.processing.image_processing_clippo import to_rgb
+
 GREY = (128, 128, 128)  # what rotations, shears, shifts and cut-outs leave behind
 MAX_LEVEL = 10
 REFERENCE_SIDE = 331  # pixels of the picture that the shift of 100 and the cut-out of 40 pixels are meant for
@@ -107,7 +109,7 @@ class PhotoAugmentation:
         """One random view of one picture."""
         if not isinstance(image, Image.Image):
             raise TypeError(f"Augmentation takes PIL images, got a {type(image).__name__}.")
-        image = image.convert("RGB")
+        image = to_rgb(image)  # as in evaluation
         if self.flip and generator.random() < 0.5:
             image = ImageOps.mirror(image)
         if self.shift:

@@ -21,7 +21,7 @@ def phrase_views(
     """For every `words` consecutive words of the documents, several random parts of them.
 
     Args:
-        documents: Running text.
+        documents: Running text; None is passed over.
         words: Of a phrase; what is left at a document's end is passed over.
         keep: Probability of each word to be in a view, its place among the others kept.
         views: Of each phrase, at least two.
@@ -37,7 +37,7 @@ def phrase_views(
         raise ValueError(f"lowercase={lowercase} is no probability.")
     draw = np.random.default_rng(seed)
     for document in documents:
-        tokens = document.split()
+        tokens = (document or "").split()
         for start in range(0, len(tokens) - words + 1, words):
             phrase = tokens[start : start + words]
             chosen = draw.random((views, words)) < keep

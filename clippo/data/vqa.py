@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from clippo.data.answers import normalize_answer
+from clippo.data.pictures import UnusableRow, read_picture
 
 BLIND = ("picture", "question")
 
@@ -40,9 +41,11 @@ class VisualQuestions(Dataset):
 
         A cell of the question column is one question or a list of questions about the row's picture. The answer column
         holds for each question one answer, or a list of several people's (strings, or dicts with "answer" as VQAv2's).
+        True and false are the answers "true" and "false", numbers are what they are written as.
 
         Raises:
-            ValueError: a column is missing, or a row has not as many answers as questions.
+            ValueError: a column is missing, a row has not as many answers as questions, or a question or an answer is
+                nothing of that kind.
         """
         question_column = question_column or ("questions" if "questions" in rows.column_names else "question")
         answer_column = answer_column or ("answers" if "answers" in rows.column_names else "answer")
@@ -51,11 +54,14 @@ class VisualQuestions(Dataset):
             raise ValueError(f"No column {', '.join(missing)} in the data set; it has {', '.join(rows.column_names)}.")
         triples = []
         for i, (asked, given) in enumerate(zip(rows[question_column], rows[answer_column], strict=True)):
-            if isinstance(asked, str):
+            if not isinstance(asked, list | tuple):
                 asked, given = [asked], [given]
+            wrong = [question for question in asked if not isinstance(question, str)]
+            if wrong:
+                raise ValueError(f"Row {i}: the question is {wrong[0]!r}; it has to be a string. Mend or drop the row.")
             if len(asked) != len(given):
                 raise ValueError(f"Row {i} has {len(asked)} questions and {len(given)} answers; they belong in pairs.")
-            triples += [(i, q, _as_answers(a)) for q, a in zip(asked, given, strict=True)]
+            triples += [(i, q, _as_answers(a, f"Row {i}")) for q, a in zip(asked, given, strict=True)]
         return cls(rows[image_column], triples)
 
     @classmethod
@@ -67,7 +73,9 @@ class VisualQuestions(Dataset):
         """
         asked = json.loads(Path(questions_file).read_text(encoding="utf-8"))["questions"]
         given = json.loads(Path(annotations_file).read_text(encoding="utf-8"))["annotations"]
-        answers = {entry["question_id"]: _as_answers(entry["answers"]) for entry in given}
+        answers = {
+            entry["question_id"]: _as_answers(entry["answers"], f"Question {entry['question_id']}") for entry in given
+        }
         numbered = ((re.search(r"(\d+)$", path.stem), path) for path in sorted(Path(image_folder).iterdir()))
         files = {int(found[1]): path for found, path in numbered if found}
         without = [entry["question_id"] for entry in asked if entry["question_id"] not in answers]
@@ -101,7 +109,10 @@ class VisualQuestions(Dataset):
 
     def _open(self, picture: int):
         image = self.images[picture]
-        return Image.open(image) if isinstance(image, str | Path) else image
+        try:
+            return read_picture(str(image) if isinstance(image, Path) else image)
+        except UnusableRow as error:
+            raise ValueError(f"Picture {picture} cannot be used, {error}; mend or drop its row.") from error
 
 
 def load_questions(source: str) -> VisualQuestions:
@@ -111,7 +122,7 @@ def load_questions(source: str) -> VisualQuestions:
         source: a parquet file, a hub name "name:split", or VQAv2's "questions.json,annotations.json,image folder".
 
     Raises:
-        ValueError: the source is neither one name nor three.
+        ValueError: the source is neither one name nor three, or a hub name comes without its split.
     """
     parts = source.split(",")
     if len(parts) == 3:
@@ -124,13 +135,23 @@ def load_questions(source: str) -> VisualQuestions:
     if source.endswith(".parquet"):
         return VisualQuestions.from_rows(load_dataset("parquet", data_files=source, split="train"))
     name, _, split = source.partition(":")
-    return VisualQuestions.from_rows(load_dataset(name, split=split or "train"))
+    if not split:
+        raise ValueError(f"{source!r} says no split; write {source}:train, or whichever it is to be.")
+    return VisualQuestions.from_rows(load_dataset(name, split=split))
 
 
-def _as_answers(cell) -> list[str]:
-    if isinstance(cell, str):
-        return [cell]
-    return [entry["answer"] if isinstance(entry, dict) else entry for entry in cell]
+def _as_answers(cell, place: str) -> list[str]:
+    if isinstance(cell, dict):
+        cell = cell.get("answer")
+    if isinstance(cell, list | tuple):
+        return [answer for entry in cell for answer in _as_answers(entry, place)]
+    if isinstance(cell, bool):
+        return [str(cell).lower()]
+    if isinstance(cell, str | int | float):
+        return [str(cell)]
+    raise ValueError(
+        f"{place}: the answer is {cell!r}; it has to be a string, or a list of them. Mend or drop the row."
+    )
 
 
 class AnswerVocabulary:
@@ -156,10 +177,10 @@ class AnswerVocabulary:
         Args:
             answers: what people answered, question by question.
             size: at most so many (3129 is usual for VQAv2).
-            min_count: questions that an answer has to be right for.
+            min_count: questions that an answer has to be right for. An empty one, as "the" once normalised, is none.
             normalize: as in the class.
         """
-        forms = ({normalize_answer(a) if normalize else a for a in several} for several in answers)
+        forms = ({normalize_answer(a) if normalize else a for a in several} - {""} for several in answers)
         counts = Counter(answer for form in forms for answer in form)
         kept = sorted((a for a, n in counts.items() if n >= min_count), key=lambda a: (-counts[a], a))
         return cls(kept[:size], normalize)

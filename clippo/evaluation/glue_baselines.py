@@ -32,16 +32,21 @@ def bag_of_words(train: Mapping[str, Sequence], evaluation: Mapping[str, Sequenc
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.multiclass import OneVsRestClassifier
     except ImportError as error:
         raise ImportError("The bag of words needs scikit-learn; pip install 'clippo[evaluation]'.") from error
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
     texts = [train["text"][:]] + ([train["text_pair"][:]] if "text_pair" in _names(train) else [])
     vectorizer.fit([text for column in texts for text in column])
     labels = train["label"][:]
+    if len(set(labels)) == 1:
+        return majority(train, evaluation)
     if isinstance(labels[0], float):
         model = Ridge(alpha=1.0)
     else:
         model = LogisticRegression(C=10.0, solver="liblinear", random_state=seed)
+        if len(set(labels)) > 2:
+            model = OneVsRestClassifier(model)
     model.fit(_features(train, vectorizer), labels)
     return model.predict(_features(evaluation, vectorizer)).tolist()
 

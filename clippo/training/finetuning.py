@@ -6,7 +6,7 @@ import time
 from transformers import Trainer
 
 from clippo.training.optimization import decay_parameter_names
-from clippo.training.shared import EvaluatesEveryRow
+from clippo.training.shared import EvaluatesEveryRow, require_finite
 
 
 def depth_of(name: str, num_layers: int) -> int:
@@ -32,6 +32,9 @@ class FineTuningTrainer(EvaluatesEveryRow, Trainer):
 
     Logged at the end of training: `data_wait_share`, the part of the training loop's time in which it stood still until
     the next batch was there. Texts are drawn within that time, unless workers do it.
+
+    Raises:
+        FloatingPointError: The loss is not finite.
     """
 
     def __init__(self, *args, layer_decay: float = 1.0, eval_collator=None, **kwargs):
@@ -64,6 +67,12 @@ class FineTuningTrainer(EvaluatesEveryRow, Trainer):
                 rate = group["lr"] * self.layer_decay ** (layers + 1 - d)
                 groups.append({**group, "params": parameters, "lr": rate})
         optimizer.param_groups = groups
+
+    def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training:
+            require_finite(loss.detach(), self.state.global_step + 1)
+        return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, *args, **kwargs):
         start = time.perf_counter()

@@ -26,21 +26,34 @@ from clippo.evaluation.glue_baselines import bag_of_words, majority
 from clippo.evaluation.glue_metrics import TASK_METRICS, glue_scores
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
 from clippo.training.finetuning import FineTuningTrainer
+from clippo.training.shared import begin_head_anew
 
 logger = logging.getLogger(__name__)
 
-# Tasks with many rows need fewer passes: convention, not measured. The rate and the layer decay are (docs/glue.md).
-TASK_DEFAULTS = {task: {"num_train_epochs": 3.0} for task in ("sst2", "qqp", "mnli", "qnli")}
+# Tasks with many rows need fewer passes: convention, not measured.
+PASSES = {"sst2": 3.0, "qqp": 3.0, "mnli": 3.0, "qnli": 3.0}
+OTHER_PASSES = 5.0
+# What the default layer decay leaves of the rate for the embeddings, however many layers: measured (docs/glue.md).
+RATE_OF_EMBEDDINGS = 1 / 32
+# TrainingArguments that a run's result depends on.
+NOTED = (
+    "learning_rate", "num_train_epochs", "max_steps", "warmup_steps", "weight_decay", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    "label_smoothing_factor", "bf16", "fp16", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
+    "load_best_model_at_end", "data_seed",
+)  # fmt: skip
 
 
 @dataclass
 class GlueTrainingArguments(TrainingArguments):
-    """TrainingArguments with defaults for fine-tuning; TASK_DEFAULTS count where the general one was kept."""
+    """TrainingArguments with defaults for fine-tuning."""
 
     learning_rate: float = field(default=5e-4, metadata={"help": "Of the head and the top of the tower."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Texts or pairs a step and device."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Texts or pairs a step and device."})
-    num_train_epochs: float = field(default=5.0, metadata={"help": "Passes; 3 for sst2, qqp, mnli, qnli."})
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes; default: 3 for sst2, qqp, mnli and qnli, 5 for the others."}
+    )
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or below 1 the share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Of kernels."})
     eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch."})
@@ -69,8 +82,12 @@ class GlueArguments:
         default=None, metadata={"help": "rows, two_canvas or concatenate; default: the model's own."}
     )
     canvas_format: str = field(default="packed", metadata={"help": "How text travels: packed, uint8, float."})
-    layer_decay: float = field(
-        default=0.5, metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all alike."}
+    layer_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Factor of the learning rate from a layer to the one below; 1 trains all alike; default: what "
+            "leaves 1/32 of the rate for the embeddings."
+        },
     )
     freeze_tower: bool = field(default=False, metadata={"help": "Train the head alone."})
     classifier_dropout: float = field(default=0.1, metadata={"help": "Dropout in the head."})
@@ -88,24 +105,26 @@ class GlueArguments:
 
 
 def task_arguments(task: str, base: TrainingArguments, folder: Path, seed: int) -> TrainingArguments:
-    """The arguments of one run: those given, with the task's own defaults where the general one was left as it is."""
+    """The arguments of one run: those given, with the task's number of passes where none was."""
     args = copy.copy(base)
-    general = {f.name: f.default for f in dataclasses.fields(base)}
-    for name, value in TASK_DEFAULTS.get(task, {}).items():
-        if getattr(args, name) == general[name]:
-            setattr(args, name, value)
+    if args.num_train_epochs is None:
+        args.num_train_epochs = PASSES.get(task, OTHER_PASSES)
     args.output_dir, args.seed = str(folder), seed
     args.remove_unused_columns = False  # the columns are strings; the collator draws them
     args.metric_for_best_model, args.greater_is_better = TASK_METRICS[task][0], True
     return args
 
 
+def build_tokenizer(args: GlueArguments):
+    """The model's tokenizer with the layout that was asked for; ValueError if there is no such layout."""
+    return AutoTokenizer.from_pretrained(args.model, **({"pair_layout": args.pair_layout} if args.pair_layout else {}))
+
+
 def build(args: GlueArguments, task: GlueTask):
     """Model and tokenizer for one task: a new head on the weights of `args.model`, or on random ones."""
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    tokenizer = build_tokenizer(args)
     config = ClippoConfig.from_pretrained(args.model)
-    if args.pair_layout:
-        tokenizer.pair_layout = tokenizer.init_kwargs["pair_layout"] = args.pair_layout
+    classified_before = any("For" in name for name in config.architectures or ())
     config.num_text_canvases = 2 if task.is_pair and tokenizer.pair_layout == "two_canvas" else 1
     config.num_labels = max(len(task.labels), 1)
     if task.labels:
@@ -118,8 +137,15 @@ def build(args: GlueArguments, task: GlueTask):
         model = ClippoForSequenceClassification._from_config(config, attn_implementation=args.attn_implementation)
     else:
         model = ClippoForSequenceClassification.from_pretrained(
-            args.model, config=config, dtype="float32", attn_implementation=args.attn_implementation
+            args.model,
+            config=config,
+            dtype="float32",
+            attn_implementation=args.attn_implementation,
+            ignore_mismatched_sizes=classified_before,
         )
+        if classified_before:
+            logger.info("%s was fine-tuned before; its head is left behind", args.model)
+            begin_head_anew(model)
     if args.freeze_tower:
         model.vision_model.requires_grad_(False)
     return model, tokenizer
@@ -140,8 +166,13 @@ def start_at_the_average(model: ClippoForSequenceClassification, labels: list) -
 
 
 def scores_of(task: str, prediction: EvalPrediction) -> dict[str, float]:
-    """The task's metrics of the model's logits."""
+    """The task's metrics of the model's logits; FloatingPointError if one is not finite."""
     logits = np.asarray(prediction.predictions)
+    if not np.isfinite(logits).all():
+        raise FloatingPointError(
+            f"{task}: the model answers with NaN or infinity, so there is nothing to score. Look at learning_rate, "
+            "max_grad_norm and the precision (bf16 instead of fp16)."
+        )
     guesses = logits[:, 0] if GLUE_TASKS[task].is_regression else logits.argmax(-1)
     return glue_scores(task, guesses.tolist(), np.asarray(prediction.label_ids).tolist())
 
@@ -154,11 +185,12 @@ def finetune(args: GlueArguments, task: str, seed: int, base: TrainingArguments,
         `seconds` of the training.
 
     Raises:
-        ValueError: The folder holds a run of other arguments.
+        FloatingPointError: The training diverged.
+        ValueError: The folder holds a run of other arguments, or a finished one whose model was not kept.
     """
     folder = Path(base.output_dir) / task / f"seed-{seed}"
     training_args = task_arguments(task, base, folder, seed)
-    done = _claim(folder, args, training_args)
+    done = _claim(folder, args, training_args, splits)
     if done is not None:
         return done
     train = splits["train"]
@@ -178,7 +210,7 @@ def finetune(args: GlueArguments, task: str, seed: int, base: TrainingArguments,
         data_collator=TextClassificationCollator(tokenizer, args.canvas_format),
         processing_class=tokenizer,
         compute_metrics=lambda prediction: scores_of(task, prediction),
-        layer_decay=args.layer_decay,
+        layer_decay=args.layer_decay or RATE_OF_EMBEDDINGS ** (1 / (model.config.num_hidden_layers + 1)),
         callbacks=stop,
     )
     result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
@@ -198,12 +230,15 @@ def finetune(args: GlueArguments, task: str, seed: int, base: TrainingArguments,
     return scores
 
 
-def _claim(folder: Path, args: GlueArguments, training_args: TrainingArguments) -> dict[str, float] | None:
+def _claim(
+    folder: Path, args: GlueArguments, training_args: TrainingArguments, splits: dict
+) -> dict[str, float] | None:
     """The scores of a run that is done; else notes what runs here, so that no other run goes on from its checkpoint."""
     aside = {"tasks", "seeds", "baselines", "label", "data_dir", "attn_implementation", "keep_models"}
     run = {name: value for name, value in dataclasses.asdict(args).items() if name not in aside}
-    for name in ("learning_rate", "num_train_epochs", "max_steps", "weight_decay", "warmup_steps"):
-        run[name] = getattr(training_args, name)
+    noted = training_args.to_dict()  # enumerations as their values
+    run |= {name: noted[name] for name in NOTED}
+    run["rows"] = {split: len(rows) for split, rows in splits.items()}
     run["batch"] = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
     note = folder / "run.json"
     if note.is_file():
@@ -215,6 +250,8 @@ def _claim(folder: Path, args: GlueArguments, training_args: TrainingArguments) 
                 f"{[run[name] for name in other]}); choose another output_dir, or delete it."
             )
     if (folder / "scores.json").is_file():
+        if args.keep_models and not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} holds a finished run whose model was not kept; choose another output_dir.")
         return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     if training_args.process_index == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -225,39 +262,62 @@ def _claim(folder: Path, args: GlueArguments, training_args: TrainingArguments) 
 def run_glue(args: GlueArguments, base: TrainingArguments) -> dict:
     """All tasks and seeds, one after another; `results.json` and `results.md` in `output_dir` grow with every task.
 
+    Tasks that an earlier call with the same label left in `results.json` stay there.
+
     Args:
         args: What to run.
         base: `GlueTrainingArguments`, or any other TrainingArguments, for all runs.
 
     Returns:
-        The content of `results.json`: for each task the rows, the baselines' scores, each seed's, their mean and sd.
+        The content of `results.json`: for each task the rows, how many of them are cut by the canvas, the baselines'
+        scores (trained on all rows, whatever `max_train_samples`), each seed's, their mean and sd, the arguments.
 
     Raises:
-        ValueError: An unknown task, no seed, no model.
+        ValueError: An unknown task or layout, no seed, no model.
     """
     tasks = [args.tasks] if isinstance(args.tasks, str) else args.tasks  # a recipe may name one as a bare word
     tasks = list(GLUE_TASKS) if list(tasks) == ["all"] else tasks
     for task in tasks:
         glue_task(task)
-    if not args.seeds:
+    seeds = [args.seeds] if isinstance(args.seeds, int) else args.seeds
+    if not seeds:
         raise ValueError("No seeds, so nothing to run; pass --seeds 0 1 2.")
     if not args.model:
         raise ValueError("No model to fine-tune; pass --model with the folder or hub name of a CLIPPO.")
+    tokenizer = build_tokenizer(args)
     folder = Path(base.output_dir)
     name = args.label or Path(args.model).name + (" (from scratch)" if args.from_scratch else "")
     report = {"label": name, "arguments": dataclasses.asdict(args), "tasks": {}}
+    before = folder / "results.json"
+    if before.is_file():
+        earlier = json.loads(before.read_text(encoding="utf-8"))
+        if earlier["label"] == name:
+            report["tasks"] = earlier["tasks"]
     data = {task: load_glue(task, args.data_dir) for task in tasks}  # what is missing is said before hours of training
     for task, splits in data.items():
         entry = {"rows": {split: len(rows) for split, rows in splits.items()}}
+        entry["cut"] = {split: count_cut(rows, tokenizer) for split, rows in splits.items()}
         if args.baselines:
             entry["baselines"] = baselines(task, splits)
-        runs = [finetune(args, task, seed, base, splits) for seed in args.seeds]
-        report["tasks"][task] = {**entry, "seeds": args.seeds, "runs": runs, "scores": summarize(runs)}
+        runs = [finetune(args, task, seed, base, splits) for seed in seeds]
+        run = json.loads((folder / task / f"seed-{seeds[0]}" / "run.json").read_text(encoding="utf-8"))
+        scores = summarize(runs)
+        report["tasks"][task] = {**entry, "seeds": seeds, "runs": runs, "scores": scores, "arguments": run}
         logger.info("%s: %s", task, report["tasks"][task]["scores"])
         if base.process_index == 0:
-            (folder / "results.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+            before.write_text(json.dumps(report, indent=2), encoding="utf-8")
             (folder / "results.md").write_text(markdown(report), encoding="utf-8")
     return report
+
+
+def count_cut(rows, tokenizer) -> int:
+    """How many of the texts or pairs do not fit on the canvas whole."""
+    cut = 0
+    for start in range(0, len(rows), 1000):
+        part = rows[start : start + 1000]
+        pairs = (part["text"], part["text_pair"]) if "text_pair" in part else (part["text"],)
+        cut += sum(measured.chars_cut > 0 for measured in tokenizer.measure(*pairs))
+    return cut
 
 
 def baselines(task: str, splits: dict) -> dict[str, dict[str, float]]:

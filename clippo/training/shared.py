@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from transformers import TrainingArguments
+import torch
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,27 @@ class EvaluatesEveryRow:
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator, self.args.dataloader_drop_last = in_training
+
+
+def require_finite(loss: torch.Tensor, step: int) -> None:
+    """Stops a run before a loss that is not finite changes anything.
+
+    Raises:
+        FloatingPointError: It is not.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss is {loss.item()} in step {step}; the run stops before this step changes anything, and a restart "
+            "goes on from the last checkpoint. Look at learning_rate, max_grad_norm and the precision (bf16 instead of "
+            "fp16); in pretraining at logit_scale_max."
+        )
+
+
+def begin_head_anew(model: PreTrainedModel) -> None:
+    """Gives a classifier the head of a new model of its config, in place; the tower stays."""
+    new = type(model)(model.config)
+    for name in ("classifier_hidden", "classifier"):
+        getattr(model, name).load_state_dict(getattr(new, name).state_dict())
 
 
 def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:

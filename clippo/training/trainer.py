@@ -22,7 +22,7 @@ from clippo.training.optimization import (
     create_scheduler,
     decay_parameter_names,
 )
-from clippo.training.shared import EvaluatesEveryRow
+from clippo.training.shared import EvaluatesEveryRow, require_finite
 from clippo.training.skipped import SkippedRows
 
 logger = logging.getLogger(__name__)
@@ -179,12 +179,7 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
         skipped = inputs.pop("skipped", 0)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss is {loss.item()} in step {self.state.global_step + 1}; the run stops before this step "
-                    "changes anything, and a restart goes on from the last checkpoint. Look at learning_rate, "
-                    "max_grad_norm, the precision (bf16 instead of fp16) and logit_scale_max."
-                )
+            require_finite(loss, self.state.global_step + 1)
             images = inputs.get("pixel_values")
             pairs = len(outputs["loss_per_pair"])
             image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
 
+from clippo.data.answers import normalize_answer
 from clippo.data.photo_augmentation import PhotoAugmentation
 from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.evaluation.vqa_accuracy import VqaAccuracy
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
+from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.training.arguments import from_json
 from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import checkpoint_to_resume
+from clippo.training.shared import begin_head_anew, checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +77,11 @@ def build_vqa_model(
 ) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
     """Model and processor, the answers in the config, the layout in the processor.
 
+    A model that answered before goes on with its answer layer if the answers are the same, else with a new one.
+    `args.layout` changes single fields of the layout that it was trained with.
+
     Raises:
-        ValueError: the loss is not known, or the model was trained on other answers or needs another canvas.
+        ValueError: the loss or a field of the layout is not known.
     """
     losses = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
     if args.loss not in losses:
@@ -94,8 +99,16 @@ def build_vqa_model(
     if args.init_from:
         processor = ClippoProcessor.from_pretrained(args.init_from)
         model = ClippoForVisualQuestionAnswering.from_pretrained(
-            args.init_from, dtype="float32", attn_implementation=args.attn_implementation, **answers
+            args.init_from,
+            dtype="float32",
+            attn_implementation=args.attn_implementation,
+            ignore_mismatched_sizes=True,  # of another head; the rest is of the same config
+            **answers,
         )
+        before = ClippoConfig.from_pretrained(args.init_from)
+        if any("For" in name for name in before.architectures or ()) and before.id2label != answers["id2label"]:
+            logger.info("%s has other labels than these answers: its head is left behind", args.init_from)
+            begin_head_anew(model)
         if size is not None:
             resize_canvas(model, processor, size)
         if model.config.num_channels == 1:
@@ -107,8 +120,9 @@ def build_vqa_model(
             config.validate_canvas()
         model = ClippoForVisualQuestionAnswering._from_config(config, attn_implementation=args.attn_implementation)
         processor = ClippoProcessor.from_size(config.image_size)
-    if args.layout or not hasattr(processor, "question_layout"):
-        processor = ClippoProcessor(processor.image_processor, processor.tokenizer, args.layout)
+    layout = QuestionLayout.from_options(getattr(processor, "question_layout", None))
+    layout = QuestionLayout.from_options(args.layout or None, layout)
+    processor = ClippoProcessor(processor.image_processor, processor.tokenizer, layout)
     if args.freeze_tower:
         model.vision_model.requires_grad_(False)
     return model, processor
@@ -126,6 +140,10 @@ class AnswerMetrics:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         chosen = [self.vocabulary.answers[i] for i in np.asarray(prediction.predictions).reshape(-1)]
         metrics = VqaAccuracy().compute(predictions=chosen, references=self.questions.answers)
+        if self.vocabulary.normalize:  # the challenge's own score compares in that form already
+            people = [list(map(normalize_answer, several)) for several in self.questions.answers]
+            in_that_form = VqaAccuracy().compute(predictions=chosen, references=people)
+            metrics |= {name: value for name, value in in_that_form.items() if name != "vqa_accuracy"}
         answerable = np.mean([bool(self.vocabulary.scores(a).any()) for a in self.questions.answers])
         return {**metrics, "answerable": float(answerable)}
 

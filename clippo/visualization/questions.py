@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from clippo.data.answers import is_right
 from clippo.visualization.heatmaps import overlay
 from clippo.visualization.inputs import image_pixels
 from clippo.visualization.rollout import patch_relevance
@@ -56,7 +57,7 @@ def draw_answers(model, pixel_values: torch.Tensor, answers: Sequence[Sequence[s
     columns = []
     for canvas, score, map_, right in zip(image_pixels(pixel_values), scores, relevance, answers, strict=True):
         answer = model.config.id2label[int(score.argmax())]
-        verdict = ("right", CORRECT) if answer in right else (f"wrong: {', '.join(sorted(set(right)))}", WRONG)
+        verdict = ("right", CORRECT) if is_right(answer, right) else (f"wrong: {', '.join(sorted(set(right)))}", WRONG)
         panels = [_enlarge(canvas), overlay(canvas, map_.numpy(), PANEL)]
         columns.append((panels, [(f"{answer} {float(score.max()):.0%}", INK), verdict]))
     return _columns(columns)

@@ -147,7 +147,11 @@ def test_the_problem_type_is_inferred_as_in_transformers():
         ({"num_labels": 1}, [0.0, 1.0, float("nan"), 2.0], "The label of row 2 is nan; drop rows"),
         ({}, [[0, 1, 1]] * 4, r"shape \(4, 3\) and type torch.int64 do not fit problem_type='single_.*int64 \(B,\)"),
         ({"problem_type": "single_label_classification"}, [0.0, 1, 1, 0], "type torch.float32 do not fit"),
-        ({"problem_type": "regression"}, [0.0, 1, 2, 0], r"shape \(4,\) .*'regression' with 3 labels; give float \(B, 3\)"),
+        (
+            {"problem_type": "regression"},
+            [0.0, 1, 2, 0],
+            r"shape \(4,\) .*'regression' with 3 labels; give float \(B, 3\)",
+        ),
         ({}, [[0.0, 1, 0], [1, float("inf"), 0], [0, 0, 0], [0, 0, 0]], r"The label of row 1 is \[1.0, inf, 0.0\]"),
     ],
 )

@@ -190,7 +190,10 @@ def test_the_layout_is_saved_with_the_processor(tmp_path):
         (dict(questions="what?"), "questions but no images"),
         (dict(images=PICTURES[0], text="a", questions="what?"), "do not go together"),
         (dict(images=PICTURES[0], questions="what?", size=64), "size cannot be chosen with questions"),
-        (dict(images=PICTURES[0], questions="what?", images_kwargs={"size": 32}), "size cannot be chosen with questions"),
+        (
+            dict(images=PICTURES[0], questions="what?", images_kwargs={"size": 32}),
+            "size cannot be chosen with questions",
+        ),
         (dict(images=[PICTURES[:2]], questions=["what?"]), r"images\[0\] holds 2 pictures; a question is about one"),
         (dict(images=PICTURES[0], questions="what?", canvas_format="packed"), "'packed' cannot hold a picture"),
         (dict(images=PICTURES, questions=["a", "b"]), "3 pictures and 2 questions"),

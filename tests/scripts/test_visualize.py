@@ -75,6 +75,7 @@ def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
         (["matrix", "--texts", "cat", "--count", "2"], "error: matrix pairs texts and pictures by order: 1 texts, 2"),
         (["layouts", "--texts", "a cat?"], "error: layouts draws one question, in --texts, and one --image"),
         (["answers"], "error: answers needs --questions: a parquet file"),
+        (["answers", "--questions", "x.parquet", "--count", "3", "--wrong", "5"], "error: --wrong 5 of --count 3"),
         (["dance"], "heatmap, matrix|Look at what a model does"),
     ],
 )

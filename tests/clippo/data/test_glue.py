@@ -66,6 +66,30 @@ def test_mnli_takes_one_or_both_evaluation_sets(tmp_path):
     assert list(load_glue("mnli", tmp_path)) == ["train", "validation_matched"]
     write(tmp_path, "mnli", [("a", "b", 1)], "validation_mismatched", columns=columns)
     assert list(load_glue("mnli", tmp_path)) == ["train", "validation_matched", "validation_mismatched"]
+    for file in (tmp_path / "mnli").glob("validation_matched*"):
+        file.unlink()
+    assert list(load_glue("mnli", tmp_path)) == ["train", "validation_mismatched"]
+    for file in (tmp_path / "mnli").glob("validation_mismatched*"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"No validation_matched\* file"):
+        load_glue("mnli", tmp_path)
+
+
+@pytest.mark.parametrize("other", ["train_subset.parquet", "train.csv"])
+def test_two_candidates_for_one_split_are_not_mixed(tmp_path, other):
+    for split in ("train", "validation"):
+        write(tmp_path, "sst2", [("a", 1)], split, columns=("sentence", "label"))
+    stem, kind = other.split(".")
+    write(tmp_path, "sst2", [("a", 1)], stem, kind, columns=("sentence", "label"))
+    with pytest.raises(ValueError, match="could all be train; leave one there"):
+        load_glue("sst2", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_texts_of_nothing_but_numbers(tmp_path, kind):
+    for split in ("train", "validation"):
+        write(tmp_path, "sst2", [("12", 1), ("007", 0)], split, kind, columns=("sentence", "label"))
+    assert load_glue("sst2", tmp_path)["train"]["text"][:] == ["12", "007"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +101,7 @@ def test_mnli_takes_one_or_both_evaluation_sets(tmp_path):
         ([("a", "b", 0.0), ("a", "b", float("nan"))], None, "row 1: the label is (nan|None); only rows with a label"),
         ([("a", "b", "yes")], None, r"row 0: the label is 'yes'; it has to be 0 \(not_equivalent\), 1 \(equivalent\)"),
         ([("a", "b", -1)], None, "row 0: the label is -1; only rows with a label"),
+        ([("a", "b", [1])], None, r"row 0: the label is \[1\]; it has to be 0"),
     ],
 )
 def test_bad_files_are_explained(tmp_path, rows, columns, message):

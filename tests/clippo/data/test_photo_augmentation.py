@@ -53,6 +53,15 @@ def test_known_results():
     assert pixels(apply("AutoContrast", 0, dull)).max() == 255
 
 
+def test_pictures_are_opened_as_in_evaluation():
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    deep = Image.fromarray(np.full((4, 4), 30000, np.uint16))
+    augment = PhotoAugmentation(flip=True, layers=0)
+    for image, value in ((clear, 255), (deep, 30000 >> 8)):
+        (seen,) = augment([image], [0])
+        assert (pixels(seen) == value).all() and seen.mode == "RGB"
+
+
 def test_the_seed_decides_and_batch_mates_do_not():
     augment = PhotoAugmentation()
     one = augment([PICTURE, PICTURE, PICTURE], [1, 2, 3])

@@ -1,5 +1,6 @@
 """Questions from parquet and from VQAv2's files, answers to choose among, batches."""
 
+import io
 import json
 
 import datasets
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions
+from clippo.data.answers import is_right
+from clippo.data.vqa import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.processing import ClippoProcessor
 
 DRAW = np.random.default_rng(0)
@@ -40,6 +42,43 @@ def test_rows_with_one_question_and_ten_answers():
         {"image": [0], "question": ["a?"], "answers": [[{"answer": "x", "answer_id": i} for i in range(10)]]}
     )
     assert VisualQuestions.from_rows(rows).answers == [["x"] * 10]
+
+
+def test_answers_in_every_form():
+    rows = datasets.Dataset.from_dict(
+        {"image": ["x.png"] * 4, "question": ["a?"] * 4, "answers": [{"answer": ["no", "yes"], "id": [1, 2]}] * 4}
+    )
+    assert VisualQuestions.from_rows(rows).answers[0] == ["no", "yes"]
+    for answers, expected in (([True, False], [["true"], ["false"]]), ([3, 4], [["3"], ["4"]])):
+        rows = datasets.Dataset.from_dict({"image": ["x.png"] * 2, "question": ["a?"] * 2, "answer": answers})
+        assert VisualQuestions.from_rows(rows).answers == expected
+    for column, cells, message in (
+        ("question", ["a?", None], "Row 1: the question is None"),
+        ("answer", ["no", None], "Row 1: the answer is None; it has to be a string"),
+    ):
+        broken = datasets.Dataset.from_dict({**rows.to_dict(), column: cells})
+        with pytest.raises(ValueError, match=message):
+            VisualQuestions.from_rows(broken)
+
+
+def test_pictures_as_bytes_and_broken_ones(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 2), "red").save(buffer, "PNG")
+    questions = VisualQuestions([{"bytes": buffer.getvalue(), "path": None}], [(0, "a?", ["no"])])
+    assert questions[0]["image"].size == (3, 2)
+    (tmp_path / "x.png").write_bytes(buffer.getvalue()[:40])
+    with pytest.raises(ValueError, match="Picture 0 cannot be used, broken picture"):
+        VisualQuestions([tmp_path / "x.png"], [(0, "a?", ["no"])])[0]
+
+
+def test_a_hub_name_needs_its_split():
+    with pytest.raises(ValueError, match="'hub/name' says no split; write hub/name:train"):
+        load_questions("hub/name")
+
+
+def test_right_in_either_form():
+    assert is_right("2", ["two"]) and is_right("two", ["two"]) and not is_right("two", ["2"])
+    assert AnswerVocabulary.from_data([["a"], ["the dog"]], normalize=True).answers == ["dog"]
 
 
 def test_wrong_rows_are_refused():

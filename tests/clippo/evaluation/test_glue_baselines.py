@@ -29,6 +29,16 @@ def test_words_and_their_order_are_found():
     assert np.mean(np.array(bag_of_words(train, other)) == other["label"]) > 0.9
 
 
+def test_three_classes_and_one():
+    def rows(seed):
+        texts = sentences(300, seed)
+        return {"text": texts, "label": [2 if "cold" in text else int("red" in text) for text in texts]}
+
+    train, other = rows(0), rows(1)
+    assert np.mean(np.array(bag_of_words(train, other)) == other["label"]) > 0.9
+    assert bag_of_words({**train, "label": [1] * 300}, other) == [1] * 300
+
+
 @pytest.mark.parametrize("numbers", [False, True], ids=["classes", "numbers"])
 def test_pairs_are_compared(numbers):
     def rows(seed):

@@ -169,8 +169,52 @@ def test_a_task_s_own_defaults_count_unless_something_was_given(tmp_path):
     assert task_arguments("cola", base, tmp_path / "x", 7).num_train_epochs == 5
     sst2 = task_arguments("sst2", base, tmp_path / "x", 7)
     assert sst2.num_train_epochs == 3 and sst2.seed == 7 and sst2.metric_for_best_model == "accuracy"
-    base.num_train_epochs = 1
-    assert task_arguments("sst2", base, tmp_path / "x", 7).num_train_epochs == 1
+    for given in (1, 5):
+        base = GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True, num_train_epochs=given)
+        assert task_arguments("sst2", base, tmp_path / "x", 7).num_train_epochs == given
+
+
+def test_the_embeddings_share_of_the_rate_is_the_same_for_every_depth(save_tiny, data, tmp_path, monkeypatch):
+    from clippo.training import glue
+
+    decays = []
+    build = glue.FineTuningTrainer
+
+    def trainer(**options):
+        layers = options["model"].config.num_hidden_layers
+        decays.append(options["layer_decay"] ** (layers + 1))
+        return build(**options)
+
+    monkeypatch.setattr(glue, "FineTuningTrainer", trainer)
+    options = ["--tasks", "sst2", "--seeds", "0", "--max_steps", "1", "--baselines", "False"]
+    for i, layers in enumerate((1, 3)):
+        run_glue(*arguments(data, tmp_path / str(i), save_tiny(num_hidden_layers=layers), *options))
+    run_glue(*arguments(data, tmp_path / "given", save_tiny(num_hidden_layers=1), *options, "--layer_decay", "0.5"))
+    assert decays == pytest.approx([1 / 32, 1 / 32, 0.25])
+
+
+def test_a_fine_tuned_model_leaves_its_head_behind(save_tiny, data, tmp_path):
+    options = ["--max_steps", "1", "--baselines", "False", "--seeds", "0", "--learning_rate", "1e-9"]
+    folder = tmp_path / "before"
+    torch.manual_seed(0)
+    run_glue(*arguments(data, folder, save_tiny(), *options, "--tasks", "sst2", "--keep_models", "True"))
+    old = folder / "sst2" / "seed-0"
+    before = clippo.ClippoForSequenceClassification.from_pretrained(old)
+    for i, more in enumerate((["sst2"], ["stsb"], ["mrpc", "--pair_layout", "two_canvas"])):
+        after = tmp_path / str(i)
+        run_glue(*arguments(data, after, str(old), *options, "--keep_models", "True", "--tasks", *more))
+        trained = clippo.ClippoForSequenceClassification.from_pretrained(after / more[0] / "seed-0")
+        tower = "vision_model.head.probe"
+        torch.testing.assert_close(trained.get_parameter(tower), before.get_parameter(tower), rtol=0, atol=1e-5)
+        if more == ["sst2"]:
+            assert (trained.classifier.weight - before.classifier.weight).abs().max() > 1e-3
+
+
+def test_a_diverged_run_is_no_score(save_tiny, data, tmp_path):
+    options = ["--tasks", "stsb", "--learning_rate", "1e30", "--optim", "sgd", "--max_grad_norm", "0", "--seeds", "0"]
+    with pytest.raises(FloatingPointError, match=r"is (nan|inf) in step|answers with NaN"):
+        run_glue(*arguments(data, tmp_path, save_tiny(), *options, "--baselines", "False", "--warmup_steps", "0"))
+    assert not list(tmp_path.rglob("scores.json"))
 
 
 def test_summary_and_table():
@@ -187,5 +231,7 @@ def test_wrong_names_and_missing_data_are_said_before_any_training(save_tiny, da
     with pytest.raises(FileNotFoundError, match="rte; it takes"):
         run_glue(*arguments(data, tmp_path, model, "--tasks", "mrpc", "rte"))
     assert not list(tmp_path.glob("mrpc*"))
+    with pytest.raises(ValueError, match="pair_layout='colums'"):
+        run_glue(*arguments(data, tmp_path, model, "--tasks", "sst2", "mrpc", "--pair_layout", "colums"))
     with pytest.raises(ValueError, match="No model to fine-tune; pass --model"):
         run_glue(GlueArguments(tasks=["sst2"]), GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from PIL import Image
-from transformers import TrainingArguments, pipeline
+from transformers import EvalPrediction, TrainingArguments, pipeline
 
 import clippo
 from clippo.data.vqa import AnswerVocabulary
@@ -86,7 +86,7 @@ def test_another_canvas_resamples_positions_and_is_saved(save_tiny, tmp_path):
     assert inputs["pixel_values"].shape == (1, 3, 96, 64)
     assert (inputs["pixel_values"][0, 0, :80] > 0).all() and inputs["pixel_values"][0, 0, 80:].max() < 0
     with torch.no_grad():
-        assert torch.equal(loaded(**inputs).logits, model.eval()(**inputs).logits)
+        torch.testing.assert_close(loaded(**inputs).logits, model.eval()(**inputs).logits, rtol=0, atol=5e-6)
     with pytest.raises(StrictDataclassClassValidationError, match="not a multiple of patch_size=16"):
         resize_canvas(model, processor, [90, 64])
 
@@ -134,6 +134,35 @@ def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch)
     augment, _ = views[0]
     assert (augment.flip, augment.shift, augment.layers) == (True, 0.1, 0)
     assert {count for _, count in views} == {4}  # evaluation has batches of eight
+
+
+def test_an_answer_layer_goes_on_with_the_same_answers_only(save_tiny):
+    labels = {"id2label": {0: "yes", 1: "no"}, "problem_type": "multi_label_classification"}
+    folder = save_tiny(clippo.ClippoForVisualQuestionAnswering, **labels)
+    old = clippo.ClippoForVisualQuestionAnswering.from_pretrained(folder).classifier.weight
+    for answers, kept in ((["yes", "no"], True), (["no", "yes"], False), (["a", "b", "c"], False)):
+        model, _ = build_vqa_model(VqaModelArguments(init_from=folder), AnswerVocabulary(answers))
+        assert list(model.config.id2label.values()) == answers and model.classifier.out_features == len(answers)
+        assert (model.classifier.weight[:2] == old).all().item() == kept
+
+
+def test_single_fields_of_a_saved_layout_change(save_tiny):
+    folder, layout = save_tiny(), {"place": "bottom", "min_rows": 1, "max_rows": 1}
+    made = clippo.ClippoProcessor.from_pretrained(folder)
+    clippo.ClippoProcessor(made.image_processor, made.tokenizer, layout).save_pretrained(folder)
+    _, processor = build_vqa_model(
+        VqaModelArguments(init_from=folder, layout={"picture": "fit"}), AnswerVocabulary(["yes", "no"])
+    )
+    assert processor.question_layout == {**layout, "picture": "fit", "column": None}
+
+
+def test_metrics_compare_normalised_answers(parquet):
+    questions = load_questions(parquet)
+    questions.rows = [(0, "how many?", ["two"] * 6 + ["2"] * 4)]
+    vocabulary = AnswerVocabulary.from_data(questions.answers, normalize=True)
+    metrics = AnswerMetrics(questions, vocabulary)(EvalPrediction(predictions=[0], label_ids=None))
+    assert vocabulary.answers == ["2"]
+    assert metrics == {"vqa_accuracy": 1, "exact_match": 1, "set_accuracy": 1, "answerable": 1}
 
 
 def test_dropout_of_the_answer_layer(save_tiny):
