@@ -1,0 +1,38 @@
+"""Every recipe is read by the script that its first lines name: fields, sources, model and layout."""
+
+import pytest
+import yaml
+from transformers import TrainingArguments
+
+from clippo import ClippoConfig
+from clippo.data import SourceSpec
+from clippo.processing.layout_question_clippo import QuestionLayout
+from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
+from clippo.training.optimization import OptimizerArguments
+from clippo.training.pretraining import CHANGEABLE
+from clippo.training.vqa import VqaDataArguments, VqaModelArguments
+
+from ..conftest import ROOT
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+CPU = ["--use_cpu", "true", "--bf16", "false", "--fp16", "false", "--tf32", "false"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_recipe_is_read(recipe):
+    if "finetune_vqa.py" in recipe.read_text(encoding="utf-8"):
+        kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments)
+        model, _, training = parse_recipe(kinds, [str(recipe), *CPU])
+        QuestionLayout.from_options(model.layout)
+    else:
+        kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
+        model, data, training, *_ = parse_recipe(kinds, [str(recipe), *CPU])
+        for spec in [*(data.sources or []), *([data.validation] if data.validation else [])]:
+            SourceSpec.from_dict(spec)
+    assert training.output_dir.startswith("runs/")
+    if model.init_from and model.init_from.startswith("runs/"):
+        outputs = {yaml.safe_load(other.read_text(encoding="utf-8"))["output_dir"] for other in RECIPES}
+        assert model.init_from in outputs, "no recipe makes what this one starts from"
+        assert set(model.model) <= set(CHANGEABLE)
+    else:
+        ClippoConfig.from_preset(model.preset, **model.model)
