@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -40,7 +41,7 @@ NOTED = (
     "learning_rate", "num_train_epochs", "max_steps", "warmup_steps", "weight_decay", "lr_scheduler_type",
     "lr_scheduler_kwargs", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
     "label_smoothing_factor", "bf16", "fp16", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
-    "load_best_model_at_end", "data_seed",
+    "load_best_model_at_end", "data_seed", "train_sampling_strategy",
 )  # fmt: skip
 
 
@@ -61,6 +62,10 @@ class GlueTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept beside the best."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Measure the best evaluation's model."})
     logging_steps: float = field(default=50, metadata={"help": "Steps between logs."})
+    # A batch is as wide as its longest text, and blank patches are not computed.
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "group_by_length puts texts of one length together; or random."}
+    )
     # The order of the types is TrainingArguments': HfArgumentParser depends on it.
     report_to: None | str | list[str] = field(default="none", metadata={"help": "Where to log."})  # noqa: RUF036
 
@@ -196,6 +201,8 @@ def finetune(args: GlueArguments, task: str, seed: int, base: TrainingArguments,
     train = splits["train"]
     if args.max_train_samples and args.max_train_samples < len(train):
         train = train.shuffle(seed=0).select(range(args.max_train_samples))
+    if training_args.train_sampling_strategy == "group_by_length":
+        train, splits = with_length(train), {name: with_length(rows) for name, rows in splits.items()}
     set_seed(seed)
     model, tokenizer = build(args, GLUE_TASKS[task])
     start_at_the_average(model, train["label"][:])
@@ -308,6 +315,12 @@ def run_glue(args: GlueArguments, base: TrainingArguments) -> dict:
             before.write_text(json.dumps(report, indent=2), encoding="utf-8")
             (folder / "results.md").write_text(markdown(report), encoding="utf-8")
     return report
+
+
+def with_length(rows: Dataset) -> Dataset:
+    """With a column `length`, the letters of a row, which Trainer groups by."""
+    texts = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
+    return rows.add_column("length", [sum(map(len, row)) for row in zip(*texts, strict=True)])
 
 
 def count_cut(rows, tokenizer) -> int:

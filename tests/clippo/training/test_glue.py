@@ -210,6 +210,20 @@ def test_a_fine_tuned_model_leaves_its_head_behind(save_tiny, data, tmp_path):
             assert (trained.classifier.weight - before.classifier.weight).abs().max() > 1e-3
 
 
+def test_batches_are_of_texts_of_one_length(save_tiny, data, tmp_path, monkeypatch):
+    from clippo.training import glue
+
+    trainers = []
+    build = glue.FineTuningTrainer
+    monkeypatch.setattr(glue, "FineTuningTrainer", lambda **options: trainers.append(build(**options)) or trainers[-1])
+    options = ["--tasks", "mrpc", "--seeds", "0", "--max_steps", "1", "--baselines", "False"]
+    run_glue(*arguments(data, tmp_path, save_tiny(), *options))
+    sampler = trainers[0]._get_train_sampler()
+    assert type(sampler).__name__ == "LengthGroupedSampler"
+    rows = pd.read_parquet(data / "mrpc" / "train.parquet")
+    assert list(sampler.lengths) == [len(a) + len(b) for a, b in zip(rows.sentence1, rows.sentence2, strict=True)]
+
+
 def test_a_diverged_run_is_no_score(save_tiny, data, tmp_path):
     options = ["--tasks", "stsb", "--learning_rate", "1e30", "--optim", "sgd", "--max_grad_norm", "0", "--seeds", "0"]
     with pytest.raises(FloatingPointError, match=r"is (nan|inf) in step|answers with NaN"):
