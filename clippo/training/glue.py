@@ -31,9 +31,6 @@ from clippo.training.shared import begin_head_anew
 
 logger = logging.getLogger(__name__)
 
-# Tasks with many rows need fewer passes: convention, not measured.
-PASSES = {"sst2": 3.0, "qqp": 3.0, "mnli": 3.0, "qnli": 3.0}
-OTHER_PASSES = 5.0
 # What the default layer decay leaves of the rate for the embeddings, however many layers: measured (docs/glue.md).
 RATE_OF_EMBEDDINGS = 1 / 32
 # TrainingArguments that a run's result depends on.
@@ -52,9 +49,6 @@ class GlueTrainingArguments(TrainingArguments):
     learning_rate: float = field(default=5e-4, metadata={"help": "Of the head and the top of the tower."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Texts or pairs a step and device."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Texts or pairs a step and device."})
-    num_train_epochs: float | None = field(
-        default=None, metadata={"help": "Passes; default: 3 for sst2, qqp, mnli and qnli, 5 for the others."}
-    )
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or below 1 the share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Of kernels."})
     eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch."})
@@ -62,10 +56,6 @@ class GlueTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept beside the best."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Measure the best evaluation's model."})
     logging_steps: float = field(default=50, metadata={"help": "Steps between logs."})
-    # A batch is as wide as its longest text, and blank patches are not computed.
-    train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "group_by_length puts texts of one length together; or random."}
-    )
     # The order of the types is TrainingArguments': HfArgumentParser depends on it.
     report_to: None | str | list[str] = field(default="none", metadata={"help": "Where to log."})  # noqa: RUF036
 
@@ -110,10 +100,8 @@ class GlueArguments:
 
 
 def task_arguments(task: str, base: TrainingArguments, folder: Path, seed: int) -> TrainingArguments:
-    """The arguments of one run: those given, with the task's number of passes where none was."""
+    """The arguments of one run: those given, its folder, its seed, the task's metric to choose checkpoints by."""
     args = copy.copy(base)
-    if args.num_train_epochs is None:
-        args.num_train_epochs = PASSES.get(task, OTHER_PASSES)
     args.output_dir, args.seed = str(folder), seed
     args.remove_unused_columns = False  # the columns are strings; the collator draws them
     args.metric_for_best_model, args.greater_is_better = TASK_METRICS[task][0], True
