@@ -253,14 +253,11 @@ def pair_questions(images, questions) -> tuple[list, list[str]]:
         images = list(images)
     else:
         images = list(images) if getattr(images, "ndim", 0) == 4 else [images]
-    nested = [isinstance(image, list | tuple) for image in images]
-    if any(nested):
-        several = next((i for i, image in enumerate(images) if nested[i] and len(image) != 1), None)
-        if several is not None:
-            raise ValueError(
-                f"images[{several}] holds {len(images[several])} pictures; a question is about one, give a flat list."
-            )
-        images = [image[0] if is_list else image for image, is_list in zip(images, nested, strict=True)]
+    for i, image in enumerate(images):
+        if isinstance(image, list | tuple):
+            if len(image) != 1:
+                raise ValueError(f"images[{i}] holds {len(image)} pictures; a question is about one, give a flat list.")
+            images[i] = image[0]
     questions = [questions] if isinstance(questions, str) else list(questions)
     if questions and all(isinstance(several, list | tuple) for several in questions):
         if len(questions) != len(images):

@@ -37,11 +37,10 @@ def read_texts(file: str, columns: list[str]) -> Iterator[str]:
     Raises:
         ValueError: None of the columns is there.
     """
-    there = [name for name in columns if name in parquet.read_schema(file).names]
+    names = parquet.read_schema(file).names
+    there = [name for name in columns if name in names]
     if not there:
-        raise ValueError(
-            f"{file} has none of the columns {columns} (--text_columns): {parquet.read_schema(file).names}"
-        )
+        raise ValueError(f"{file} has none of the columns {columns} (--text_columns): {names}")
     table = parquet.read_table(file, columns=there)
     for name in there:
         yield from table[name].to_pylist()

@@ -74,7 +74,7 @@ def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
         ValueError: A shape that does not fit, a class that the config has no label for, or a number that is not finite.
     """
     problem, num_labels = config.problem_type, config.num_labels
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    whole = _are_whole(labels)
     if problem is None:
         several = "single_label_classification" if whole else "multi_label_classification"
         problem = "regression" if num_labels == 1 else several
@@ -92,6 +92,10 @@ def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
         return labels.long()
     _refuse_infinite(labels)
     return labels.float()
+
+
+def _are_whole(labels: torch.Tensor) -> bool:
+    return not labels.is_floating_point() and labels.dtype != torch.bool
 
 
 def _can_look(labels: torch.Tensor) -> bool:
@@ -125,7 +129,7 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor, config) -> torch.Ten
     Raises:
         ValueError: Labels of another shape, an answer that there is not, a score that is not finite.
     """
-    classes = not labels.is_floating_point() and labels.dtype != torch.bool
+    classes = _are_whole(labels)
     binary = config.problem_type == "multi_label_classification"
     if config.problem_type is None:
         binary = not classes

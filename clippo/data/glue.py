@@ -77,7 +77,7 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
         else:
             paths = _files(Path(folder) / name, split)
             if not paths:
-                if any(_files(Path(folder) / name, other) for other in task.evaluation if split in task.evaluation):
+                if split != "train" and any(_files(Path(folder) / name, other) for other in task.evaluation):
                     continue
                 raise FileNotFoundError(
                     f"No {split}* file in {Path(folder) / name}; it takes {', '.join(sorted(FILE_TYPES))} files with "

@@ -108,18 +108,26 @@ class CaptionArguments(PictureArguments):
 
 
 @dataclass
-class SentenceArguments:
+class TextArguments:
+    """Which texts."""
+
     data: str = field(default="", metadata={"help": "A Parquet file, a folder of them, or a hub name."})
     split: str = field(default="test", metadata={"help": "Split, or how file names of a folder begin."})
+
+    def require_data(self) -> None:
+        if not self.data:
+            raise ValueError("Nothing to evaluate on: pass --data, a path or a hub name.")
+
+
+@dataclass
+class SentenceArguments(TextArguments):
     columns: list[str] | None = field(default=None, metadata={"help": "The two sentences (and the judgement)."})
     language_column: str = field(default="lang", metadata={"help": "Column that says the language, if there is one."})
     languages: list[str] | None = field(default=None, metadata={"help": "Only these languages."})
 
 
 @dataclass
-class ReadingArguments:
-    data: str = field(default="", metadata={"help": "A Parquet file, a folder of them, or a hub name."})
-    split: str = field(default="test", metadata={"help": "Split, or how file names of a folder begin."})
+class ReadingArguments(TextArguments):
     columns: list[str] = field(default_factory=lambda: ["text"], metadata={"help": "Columns of texts."})
     words: int = field(default=8, metadata={"help": "Words of a phrase."})
     keep: float = field(default=0.6, metadata={"help": "Probability of a word to be in a part."})
@@ -156,8 +164,7 @@ def _with_captions(report):
 
 def _with_sentences(report):
     def evaluate(encoder: Encoder, run: RunArguments, args: SentenceArguments) -> Report:
-        if not args.data:
-            raise ValueError("Nothing to evaluate on: pass --data, a path or a hub name.")
+        args.require_data()
         columns = {"columns": tuple(args.columns)} if args.columns else {}
         kept = {"language_column": args.language_column, "languages": args.languages, "limit": run.limit}
         return report(encoder, args.data, args.split, **columns, **kept)
@@ -166,8 +173,7 @@ def _with_sentences(report):
 
 
 def _reading(encoder: Encoder, run: RunArguments, args: ReadingArguments) -> Report:
-    if not args.data:
-        raise ValueError("Nothing to evaluate on: pass --data, a path or a hub name.")
+    args.require_data()
     limit = 1000 if run.limit is None else run.limit
     return reading_report(encoder, args.data, args.split, args.columns, args.words, args.keep, limit, args.seed)
 

@@ -9,10 +9,8 @@ import torch
 
 from clippo.data.text_views import phrase_views
 from clippo.evaluation.encoder import Encoder
-from clippo.evaluation.metrics import BitextAccuracy
 from clippo.evaluation.report import Report
-from clippo.evaluation.retrieval import ranks
-from clippo.evaluation.sentences import read_sentences
+from clippo.evaluation.sentences import pair_accuracy, read_sentences
 
 
 def reading_report(
@@ -48,8 +46,8 @@ def reading_report(
     order = np.random.default_rng(seed).permutation(len(told_apart))[:limit]
     first, second = ([told_apart[i][side] for i in order] for side in (0, 1))
     vectors = encoder.texts(first + second)
-    found = _accuracy(vectors[: len(first)], vectors[len(first) :])
-    given = _accuracy(*_bags_of_words(first, second))
+    found = pair_accuracy(vectors[: len(first)], vectors[len(first) :])["mean"]
+    given = pair_accuracy(*_bags_of_words(first, second))["mean"]
     return Report(
         task="reading",
         data=data,
@@ -62,12 +60,6 @@ def reading_report(
         chance={"found": 1 / len(first)},
         counts={"phrases": len(first), "phrases left out, their parts equal": len(parts) - len(told_apart)},
     )
-
-
-def _accuracy(first: torch.Tensor, second: torch.Tensor) -> float:
-    places = torch.arange(len(first))
-    forward, backward = ranks(first, second, places), ranks(second, first, places)
-    return BitextAccuracy().compute(predictions=forward.tolist(), references=backward.tolist())["mean"]
 
 
 def _bags_of_words(first: list[str], second: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

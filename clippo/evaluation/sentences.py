@@ -95,6 +95,20 @@ def sts_report(
     )
 
 
+def pair_accuracy(first: torch.Tensor, second: torch.Tensor) -> dict[str, float]:
+    """How often the nearest of the other side is the own partner, row i belonging to row i.
+
+    Args:
+        first, second: (N, D) each.
+
+    Returns:
+        The metrics of `BitextAccuracy`: forward, backward and their mean.
+    """
+    places = torch.arange(len(first))
+    forward, backward = ranks(first, second, places), ranks(second, first, places)
+    return BitextAccuracy().compute(predictions=forward.tolist(), references=backward.tolist())
+
+
 def bitext_report(
     encoder: Encoder,
     data: str,
@@ -111,10 +125,7 @@ def bitext_report(
     table, chances = [], []
     for language, rows in read_sentences(data, split, columns, language_column, languages, limit).items():
         own, other = (list(values) for values in zip(*rows, strict=True))
-        vectors, translated = encoder.texts(own), encoder.texts(other)
-        places = torch.arange(len(rows))
-        forward, backward = ranks(vectors, translated, places), ranks(translated, vectors, places)
-        scores = BitextAccuracy().compute(predictions=forward.tolist(), references=backward.tolist())
+        scores = pair_accuracy(encoder.texts(own), encoder.texts(other))
         same = sum(first == second for first, second in rows) / len(rows)
         script = dominant_script(own[:500])
         table.append({"language": language, "script": script, "pairs": len(rows), **scores, "identical": same})

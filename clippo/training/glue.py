@@ -27,7 +27,7 @@ from clippo.evaluation.glue_baselines import bag_of_words, majority
 from clippo.evaluation.glue_metrics import TASK_METRICS, glue_scores
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import begin_head_anew
+from clippo.training.shared import begin_head_anew, brings_a_head
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def build(args: GlueArguments, task: GlueTask):
     """Model and tokenizer for one task: a new head on the weights of `args.model`, or on random ones."""
     tokenizer = build_tokenizer(args)
     config = ClippoConfig.from_pretrained(args.model)
-    classified_before = any("For" in name for name in config.architectures or ())
+    classified_before = brings_a_head(config)
     config.num_text_canvases = 2 if task.is_pair and tokenizer.pair_layout == "two_canvas" else 1
     config.num_labels = max(len(task.labels), 1)
     if task.labels:

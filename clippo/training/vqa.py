@@ -17,7 +17,7 @@ from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.training.arguments import from_json
 from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import begin_head_anew, checkpoint_to_resume
+from clippo.training.shared import begin_head_anew, brings_a_head, checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def build_vqa_model(
             **answers,
         )
         before = ClippoConfig.from_pretrained(args.init_from)
-        if any("For" in name for name in before.architectures or ()) and before.id2label != answers["id2label"]:
+        if brings_a_head(before) and before.id2label != answers["id2label"]:
             logger.info("%s has other labels than these answers: its head is left behind", args.init_from)
             begin_head_anew(model)
         if size is not None:

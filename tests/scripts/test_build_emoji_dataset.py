@@ -1,26 +1,19 @@
 """The script hands its options to the builder and turns the builder's errors into one sentence."""
 
+import functools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture
+def run(run_script):
+    return functools.partial(run_script, "build_emoji_dataset.py")
 
 
-def run(*options):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "build_emoji_dataset.py", *map(str, options)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def test_missing_sources_are_one_sentence(tmp_path):
+def test_missing_sources_are_one_sentence(run, tmp_path):
     done = run("--font_path", tmp_path / "none.ttf", "--output_folder", tmp_path / "out")
     assert done.returncode == 1
     assert "apt-get install fonts-noto-color-emoji" in done.stderr
@@ -28,7 +21,7 @@ def test_missing_sources_are_one_sentence(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_builds_from_a_small_cldr(tmp_path):
+def test_builds_from_a_small_cldr(run, tmp_path):
     font = Path(os.environ.get("CLIPPO_EMOJI_FONT", "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"))
     if not font.is_file():
         pytest.skip("fonts-noto-color-emoji is not installed (set CLIPPO_EMOJI_FONT to its NotoColorEmoji.ttf)")

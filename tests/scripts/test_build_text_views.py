@@ -1,26 +1,18 @@
 """The script cuts every text column that a file has, and says which it has when there is none."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import functools
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*options):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "build_text_views.py", *map(str, options)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+import pytest
 
 
-def test_columns_of_differing_files(tmp_path):
+@pytest.fixture
+def run(run_script):
+    return functools.partial(run_script, "build_text_views.py")
+
+
+def test_columns_of_differing_files(run, tmp_path):
     parquet.write_table(pa.table({"sentence": ["one two three"], "label": [1]}), tmp_path / "single.parquet")
     pairs = pa.table({"question1": ["four five"], "question2": ["six seven"]})
     parquet.write_table(pairs, tmp_path / "pairs.parquet")
@@ -34,7 +26,7 @@ def test_columns_of_differing_files(tmp_path):
         assert all(set(view.split()) <= set(phrase.split()) for view in row)
 
 
-def test_a_file_without_text_is_named(tmp_path):
+def test_a_file_without_text_is_named(run, tmp_path):
     parquet.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
     done = run("--files", tmp_path / "labels.parquet", "--output", tmp_path / "out")
     assert done.returncode == 1

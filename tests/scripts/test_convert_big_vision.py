@@ -1,9 +1,6 @@
 """The command line of the converter: once as a process of its own, then its `main` in this one, which is quicker."""
 
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,9 @@ def main():
     return runpy.run_path(str(SCRIPT))["main"]
 
 
-def test_there_and_back(main, tmp_path, capsys):
+def test_there_and_back(main, run_script, tmp_path, capsys):
     folder, back = tmp_path / "folder", tmp_path / "back.npz"
-    command = [sys.executable, SCRIPT, "--checkpoint", TINY, "--output", folder, "--font", "default"]
-    there = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    there = run_script(SCRIPT.name, "--checkpoint", TINY, "--output", folder, "--font", "default")
     assert there.returncode == 0, there.stderr
     assert "MAP head" in there.stdout and "152,801" in there.stdout and f"Wrote {folder}" in there.stdout
     assert "45 of the 147 reference strings render differently" in there.stderr
