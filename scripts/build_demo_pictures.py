@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from clippo.data.gallery import build_gallery
+from clippo.emoji.gallery import build_gallery
 
 
 @dataclass

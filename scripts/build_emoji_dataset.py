@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from clippo.data.emoji import DEFAULT_CLDR, DEFAULT_FONT, build_emoji_dataset
+from clippo.emoji.build import DEFAULT_CLDR, DEFAULT_FONT, build_emoji_dataset
 
 
 @dataclass

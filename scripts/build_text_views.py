@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from transformers import HfArgumentParser
 
-from clippo.data.text_views import phrase_views
+from clippo.data.phrases import phrase_views
 
 
 @dataclass

@@ -13,7 +13,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 import clippo  # noqa: F401 - registers the Auto classes
-from clippo.visualization.demo import Query, read_pictures, read_queries, run_demo
+from clippo.demo.terminal import Query, read_pictures, read_queries, run_demo
 
 ROOT = Path(__file__).resolve().parents[1]
 OUR_PICTURES = ROOT / "docs" / "pictures"

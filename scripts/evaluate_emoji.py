@@ -8,7 +8,7 @@ import pyarrow.parquet as parquet
 from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 import clippo  # noqa: F401 - registers the Auto classes
-from clippo.evaluation.emoji import as_markdown, evaluate_emoji
+from clippo.emoji.evaluation import as_markdown, evaluate_emoji
 
 
 @dataclass

@@ -7,8 +7,8 @@ when the same command is given again.
 import logging
 import sys
 
+from clippo.tasks.glue.finetune import GlueArguments, GlueTrainingArguments, markdown, run_glue
 from clippo.training.arguments import parse_recipe
-from clippo.training.glue import GlueArguments, GlueTrainingArguments, markdown, run_glue
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:

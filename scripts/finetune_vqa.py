@@ -8,8 +8,8 @@ import sys
 
 from transformers import TrainingArguments
 
+from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments, finetune_vqa
 from clippo.training.arguments import parse_recipe
-from clippo.training.vqa import VqaDataArguments, VqaModelArguments, finetune_vqa
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser
 
 from clippo.modeling_clippo import ClippoConfig
-from clippo.training.scaling import OPTIMIZERS, SHARDINGS, Plan, plan_table
+from clippo.training.planning import OPTIMIZERS, SHARDINGS, Plan, plan_table
 
 
 @dataclass

@@ -15,15 +15,15 @@ import torch
 from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, HfArgumentParser
 
 from clippo import ClippoProcessor
-from clippo.data.answers import is_right
-from clippo.data.vqa import load_questions
+from clippo.demo.terminal import read_pictures
 from clippo.evaluation.embeddings import embed_images, embed_texts
-from clippo.visualization.demo import read_pictures
+from clippo.tasks.vqa.answers import is_right
+from clippo.tasks.vqa.data import load_questions
+from clippo.tasks.vqa.figures import draw_answers, draw_layouts
 from clippo.visualization.heatmaps import METHODS, explain
 from clippo.visualization.inputs import image_pixels
 from clippo.visualization.matrix import draw_matrix
 from clippo.visualization.neighbours import draw_neighbours
-from clippo.visualization.questions import draw_answers, draw_layouts
 from clippo.visualization.text_table import align, bar
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,100 +1,120 @@
-"""Random views of RGBA pictures for training, without torchvision.
+"""Horizontal flips, shifts and RandAugment for photographs, on PIL images, without torchvision.
 
-Evaluation does not pass here: the image processor lays transparent pictures on white by itself.
+The official COCO sanity run uses `flip_lr|randaug(2,10)` (configs/proj/clippo/train_clippo.py); its full recipe uses no
+augmentation. RandAugment: Cubuk et al., arXiv 1909.13719. The operations and their strengths at level 10 are those of
+big_vision `pp/autoaugment.py`, for a picture of 331 pixels; shifts and cut-outs scale with the picture here.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from PIL import Image, ImageEnhance, ImageOps
+
+from clippo.processing.image_processing_clippo import to_rgb
+
+GREY = (128, 128, 128)  # what rotations, shears, shifts and cut-outs leave behind
+MAX_LEVEL = 10
+REFERENCE_SIDE = 331  # pixels of the picture that the shift of 100 and the cut-out of 40 pixels are meant for
 
 
-class RandomView:
-    """Scale, shift, small rotation and background colour, drawn for each picture of a batch, in one resampling.
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=GREY)
 
-    No flips: arrows, letters and flags would stop meaning what their text says. Bilinear without antialiasing, as the
-    image processor resizes. A picture's view depends on its seed alone, not on its batch mates.
+
+def _enhance(kind) -> Callable:
+    def apply(image: Image.Image, level: float, sign: int, generator: np.random.Generator) -> Image.Image:
+        return kind(image).enhance(level * 1.8 + 0.1)  # 0 grey, black, blurred; 1 as it is; up to 1.9
+
+    return apply
+
+
+def _cutout(image: Image.Image, level: float, sign: int, generator: np.random.Generator) -> Image.Image:
+    half = round(level * 40 / REFERENCE_SIDE * min(image.size))
+    x, y = (int(generator.integers(side)) for side in image.size)
+    image = image.copy()
+    image.paste(GREY, (max(x - half, 0), max(y - half, 0), min(x + half, image.width), min(y + half, image.height)))
+    return image
+
+
+def _solarize_add(image: Image.Image, level: float, sign: int, generator: np.random.Generator) -> Image.Image:
+    added = int(level * 110)
+    return image.point([min(value + added, 255) if value < 128 else value for value in range(256)] * 3)
+
+
+def _move(image: Image.Image, right: int, down: int) -> Image.Image:
+    pixels = np.asarray(image)
+    columns = (np.arange(image.width) - right).clip(0, image.width - 1)
+    rows = (np.arange(image.height) - down).clip(0, image.height - 1)
+    return Image.fromarray(pixels[rows[:, None], columns])
+
+
+def _shift(level: float, sign: int, side: int) -> float:
+    return sign * level * 100 / REFERENCE_SIDE * side
+
+
+# Name -> operation(image, level in 0..1, sign +-1, generator).
+OPERATIONS: dict[str, Callable] = {
+    "AutoContrast": lambda image, level, sign, generator: ImageOps.autocontrast(image),
+    "Equalize": lambda image, level, sign, generator: ImageOps.equalize(image),
+    "Invert": lambda image, level, sign, generator: ImageOps.invert(image),
+    "Rotate": lambda image, level, sign, generator: image.rotate(sign * level * 30, fillcolor=GREY),
+    # At level 10 four bits are left; officially the fewer, the lower the level, down to none: ours never go below one.
+    "Posterize": lambda image, level, sign, generator: ImageOps.posterize(image, max(1, int(level * 4))),
+    "Solarize": lambda image, level, sign, generator: ImageOps.solarize(image, int(level * 256)),
+    "SolarizeAdd": _solarize_add,
+    "Color": _enhance(ImageEnhance.Color),
+    "Contrast": _enhance(ImageEnhance.Contrast),
+    "Brightness": _enhance(ImageEnhance.Brightness),
+    "Sharpness": _enhance(ImageEnhance.Sharpness),
+    "ShearX": lambda image, level, sign, generator: _affine(image, (1, sign * level * 0.3, 0, 0, 1, 0)),
+    "ShearY": lambda image, level, sign, generator: _affine(image, (1, 0, 0, sign * level * 0.3, 1, 0)),
+    "TranslateX": lambda image, level, sign, generator: _affine(
+        image, (1, 0, _shift(level, sign, image.width), 0, 1, 0)
+    ),
+    "TranslateY": lambda image, level, sign, generator: _affine(
+        image, (1, 0, 0, 0, 1, _shift(level, sign, image.height))
+    ),
+    "Cutout": _cutout,
+}
+
+
+class PhotoAugmentation:
+    """Flips, then shifts, then RandAugment; a picture's view depends on its seed alone.
 
     Args:
-        size: side of the square output in pixels.
-        scale: range of the picture's side relative to the output's.
-        shift: largest shift to each side, as a share of the output's side.
-        degrees: largest rotation to each side.
-        p_color: probability of a random background colour; white otherwise.
+        flip: Mirror every second picture, left to right.
+        layers: Operations a picture, 0 for none.
+        magnitude: Their strength, 0..10.
+        shift: Move pictures by up to that share of their sides, border pixels repeated into the gap; 0 for none.
 
-    Call with uint8 pictures (B, H, W, 4), RGBA with straight alpha, and B seeds (drawn from torch's global generator
-    by default); returns float32 (B, 3, size, size) in [-1, 1].
+    Call with PIL images and as many seeds (drawn from torch's global generator by default); returns RGB images of the
+    same sizes.
     """
 
-    # Pictures resampled at once: few enough for their floats to stay in the processor's cache, which makes a batch of
-    # 512 three times faster than in one piece.
-    CHUNK = 16
+    def __init__(self, flip: bool = True, layers: int = 2, magnitude: float = 10, shift: float = 0.0):
+        if layers < 0 or not 0 <= magnitude <= MAX_LEVEL:
+            raise ValueError(f"RandAugment takes layers >= 0 and a magnitude of 0..10, got {layers} and {magnitude}.")
+        if not 0 <= shift < 1:
+            raise ValueError(f"shift={shift} is no share of a picture; give 0 to less than 1.")
+        self.flip, self.layers, self.level, self.shift = flip, layers, magnitude / MAX_LEVEL, shift
 
-    def __init__(
-        self,
-        size: int,
-        scale: tuple[float, float] = (0.75, 1.1),
-        shift: float = 0.1,
-        degrees: float = 15.0,
-        p_color: float = 0.5,
-    ):
-        if size < 1:
-            raise ValueError(f"size is a number of pixels, got {size}.")
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be a rising range of positive numbers, got {scale}.")
-        if not 0 <= p_color <= 1:
-            raise ValueError(f"p_color is a probability, got {p_color}.")
-        self.size, self.scale, self.shift, self.degrees, self.p_color = size, scale, shift, degrees, p_color
-
-    def __call__(self, images: np.ndarray | Tensor | list[np.ndarray], seeds: Sequence[int] | None = None) -> Tensor:
-        images = _as_batch(images)
-        if images.ndim != 4 or images.shape[-1] != 4 or images.dtype != torch.uint8:
-            raise ValueError(f"RandomView takes uint8 (B, H, W, 4) pictures, got {images.dtype} {tuple(images.shape)}.")
-        batch = images.shape[0]
+    def __call__(self, images: Sequence[Image.Image], seeds: Sequence[int] | None = None) -> list[Image.Image]:
         if seeds is None:
-            seeds = torch.randint(2**62, (batch,)).tolist()
-        # A stream of its own: the same seed also drew the text, and the two should not go together.
-        draws = [np.random.default_rng([seed, 1]).random(8, np.float32) for seed in seeds]
-        draws = torch.from_numpy(np.stack(draws))  # (B, 8)
-        transforms = self._transforms(draws[:, :4])  # (B, 2, 3)
-        ground = torch.where(draws[:, 4:5] < self.p_color, draws[:, 5:] * 255, 255.0)  # (B, 3)
-        views = torch.empty(batch, 3, self.size, self.size)
-        for start in range(0, batch, self.CHUNK):
-            part = slice(start, start + self.CHUNK)
-            self._view(images[part], transforms[part], ground[part], views[part])
-        return views
+            seeds = torch.randint(2**62, (len(images),)).tolist()
+        # A stream of its own: the same seed also drew the caption, and the two should not go together.
+        return [self.view(image, np.random.default_rng([seed, 1])) for image, seed in zip(images, seeds, strict=True)]
 
-    def _transforms(self, draws: Tensor) -> Tensor:
-        """Matrices (B, 2, 3) from output to picture coordinates, both [-1, 1], of uniform draws (B, 4) in [0, 1)."""
-        batch = len(draws)
-        angle = (draws[:, 0] * 2 - 1) * math.radians(self.degrees)
-        # Uniform in the logarithm, so that shrinking by a factor is as likely as growing by it.
-        low, high = math.log(self.scale[0]), math.log(self.scale[1])
-        scale = torch.exp(low + draws[:, 1] * (high - low))
-        linear = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
-        linear = linear / scale[:, None, None]
-        shift = (draws[:, 2:, None] * 2 - 1) * 2 * self.shift  # a side is 2 long in these coordinates
-        return torch.cat([linear, -linear @ shift], dim=2)
-
-    def _view(self, images: Tensor, transforms: Tensor, ground: Tensor, out: Tensor) -> None:
-        """Writes the views of (b, H, W, 4) pictures to `out` (b, 3, S, S)."""
-        pixels = images.permute(0, 3, 1, 2).float()  # (b, 4, H, W), channels last in memory
-        # Premultiplied, or the black under transparent pixels would bleed into every edge.
-        pixels[:, :3] *= pixels[:, 3:] / 255
-        grid = F.affine_grid(transforms, [len(images), 4, self.size, self.size], align_corners=False)
-        view = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)  # (b, 4, S, S)
-        uncovered = view[:, 3:].mul_(-1 / 255).add_(1)
-        torch.addcmul(view[:, :3], ground[:, :, None, None], uncovered, out=out)
-        out.div_(127.5).sub_(1).clamp_(-1, 1)
-
-
-def _as_batch(images: np.ndarray | Tensor | list[np.ndarray]) -> Tensor:
-    if isinstance(images, list):
-        shapes = sorted({np.shape(image) for image in images})
-        if len(shapes) > 1:
-            raise ValueError(f"RandomView takes RGBA pictures (H, W, 4) of one size, got shapes {shapes}.")
-        images = np.stack(images)
-    return torch.as_tensor(images)
+    def view(self, image: Image.Image, generator: np.random.Generator) -> Image.Image:
+        """One random view of one picture."""
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"Augmentation takes PIL images, got a {type(image).__name__}.")
+        image = to_rgb(image)  # as in evaluation
+        if self.flip and generator.random() < 0.5:
+            image = ImageOps.mirror(image)
+        if self.shift:
+            image = _move(image, *(round(generator.uniform(-1, 1) * self.shift * side) for side in image.size))
+        for name in generator.choice(list(OPERATIONS), size=self.layers):
+            sign = 1 if generator.random() < 0.5 else -1
+            image = OPERATIONS[name](image, self.level, sign, generator)
+        return image

@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 import numpy as np
 
-from clippo.data.keys import Draw, DrawSampler, KeyedDataset, as_draw, rows_per_batch
 from clippo.data.pictures import UnusableRow
-from clippo.data.rows import image_text_item, sentence_pairs, text_text_item
+from clippo.data.samples import image_text_item, sentence_pairs, text_text_item
+from clippo.data.sampling import Draw, DrawSampler, KeyedDataset, as_draw, rows_per_batch
 from clippo.data.sentences import RULES_VERSION
 from clippo.data.sources import SourceSpec, open_source
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from clippo.data.keys import rows_per_batch
 from clippo.data.mixture import MAX_IN_A_ROW, check_mixture, report_unusable
 from clippo.data.pictures import UnusableRow
-from clippo.data.rows import document_item, image_text_item, text_text_item
+from clippo.data.samples import document_item, image_text_item, text_text_item
+from clippo.data.sampling import rows_per_batch
 from clippo.data.sources import SourceSpec, find_unreadable, open_source
 
 logger = logging.getLogger(__name__)

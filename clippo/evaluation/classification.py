@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from clippo.evaluation.encoder import Encoder
-from clippo.evaluation.few_shot import draw_shots, least_squares, logistic
 from clippo.evaluation.metrics import ClassificationAccuracy
+from clippo.evaluation.probes import draw_shots, least_squares, logistic
 from clippo.evaluation.prompts import PROTOCOLS, class_embeddings, class_prompts, duplicates, read_prompts
 from clippo.evaluation.report import Report
 from clippo.evaluation.retrieval import nearest

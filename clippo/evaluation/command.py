@@ -15,11 +15,11 @@ from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 from clippo.evaluation.classification import few_shot_report, zero_shot_report
 from clippo.evaluation.encoder import Encoder
-from clippo.evaluation.matching import mixed_index_report, modality_gap_report, retrieval_report
-from clippo.evaluation.reading import reading_report
+from clippo.evaluation.image_text import mixed_index_report, modality_gap_report, retrieval_report
+from clippo.evaluation.phrase_matching import reading_report
 from clippo.evaluation.report import Report
-from clippo.evaluation.sentences import bitext_report, sts_report
 from clippo.evaluation.sources import Source, find_source
+from clippo.evaluation.text_text import bitext_report, sts_report
 
 DEFAULT_RECIPE = "recipes/evaluation/emoji.yaml"
 

@@ -9,18 +9,17 @@ from transformers import TrainingArguments, set_seed
 from clippo.conversion.vit import is_vit, load_vit
 from clippo.data import (
     ContrastiveCollator,
-    EmojiPairs,
     PairMixture,
     PairStream,
     PhotoAugmentation,
-    RandomView,
     SourcePairs,
     SourceSpec,
 )
+from clippo.emoji import EmojiPairs, RandomView
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
+from clippo.surgery import resize_canvas, spread_channels
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
-from clippo.training.canvas import resize_canvas, spread_channels
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.shared import checkpoint_to_resume
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics

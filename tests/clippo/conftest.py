@@ -8,6 +8,8 @@ from PIL import Image
 import clippo
 
 from .emoji_miniature import build, cldr_folder, emoji_folder  # noqa: F401 - fixtures
+from .evaluation_fixtures import captioned, labelled, oracle, tiny  # noqa: F401 - fixtures
+from .visualization_fixtures import tiny_folder  # noqa: F401 - fixtures
 
 TINY = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=24)
 CANVAS = 64

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from clippo.data import emoji
+from clippo.emoji import build as emoji
 
 # A Swiss flag whose twin shares its picture, a hand with a skin tone, an ASCII sign, a sign that the font lacks.
 ENGLISH = {

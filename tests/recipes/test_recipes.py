@@ -7,10 +7,10 @@ from transformers import TrainingArguments
 from clippo import ClippoConfig
 from clippo.data import SourceSpec
 from clippo.processing.layout_question_clippo import QuestionLayout
+from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.pretraining import CHANGEABLE
-from clippo.training.vqa import VqaDataArguments, VqaModelArguments
 
 from ..conftest import ROOT
 

@@ -1,137 +1,100 @@
-"""Random views: the plain view is the image processor's, and every knob moves what it says."""
+"""Every operation of RandAugment does the known thing, leaves the picture alone at its neutral level, and is seeded."""
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from clippo.data.augmentation import RandomView
-from clippo.processing.image_processing_clippo import ClippoImageProcessor
+from clippo.data.augmentation import GREY, OPERATIONS, PhotoAugmentation
 
-STILL = {"scale": (1.0, 1.0), "shift": 0.0, "degrees": 0.0, "p_color": 0.0}
-
-
-def disc(batch=3, side=24, color=(200, 30, 90)):
-    """Opaque discs on transparent ground."""
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    pictures = np.zeros((batch, side, side, 4), dtype=np.uint8)
-    pictures[:, y**2 + x**2 < (side / 3) ** 2] = (*color, 255)
-    return pictures
+RNG = np.random.default_rng(0)
+PICTURE = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+NEUTRAL = {
+    "Rotate": 0.0, "ShearX": 0.0, "ShearY": 0.0, "TranslateX": 0.0, "TranslateY": 0.0, "Cutout": 0.0,
+    "SolarizeAdd": 0.0, "Solarize": 1.0, "Color": 0.5, "Contrast": 0.5, "Brightness": 0.5, "Sharpness": 0.5,
+}  # fmt: skip
 
 
-def ink(views):
-    """Mask (B, S, S) of pixels that are not white."""
-    return (views < 0.9).any(dim=1)
+def apply(name, level, image=PICTURE, sign=1):
+    return OPERATIONS[name](image, level, sign, np.random.default_rng(1))
 
 
-def centre(mask):
-    """Mean position (B, 2) of a mask's pixels: y, x."""
-    return torch.stack([torch.nonzero(each).float().mean(dim=0) for each in mask])
+def pixels(image):
+    return np.asarray(image).astype(int)
 
 
-@pytest.mark.parametrize("size", [16, 24, 48])
-def test_the_plain_view_is_that_of_the_image_processor(size):
-    pictures = disc(batch=2)
-    expected = ClippoImageProcessor(size=size)(list(pictures), return_tensors="pt")["pixel_values"]
-    views = RandomView(size, **STILL)(pictures)
-    # The processor truncates to whole grey values, and edges are mixed before or after the alpha; 2 of 255 cover both.
-    inner = slice(2, -2) if size > 24 else slice(None)  # beyond the picture's border lies ground here, its edge there
-    torch.testing.assert_close(views[..., inner, inner], expected[..., inner, inner], atol=2 * 2 / 255, rtol=0)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_changes_the_picture_and_not_its_size(name):
+    before = pixels(PICTURE)
+    changed = apply(name, 0.9)
+    assert changed.size == PICTURE.size and changed.mode == "RGB"
+    if name not in ("AutoContrast",):  # this one already uses the whole range
+        assert (pixels(changed) != before).any()
+    assert (pixels(PICTURE) == before).all(), "the original stays"
 
 
-def test_no_dark_fringe_round_a_light_picture():
-    views = RandomView(31, scale=(0.7, 1.3), p_color=0.0)(disc(batch=16, color=(255, 255, 255)))
-    assert views.min() > 0.99, "white on white stays white, whatever colour hides under transparency"
+@pytest.mark.parametrize(("name", "level"), NEUTRAL.items())
+def test_neutral_level(name, level):
+    assert np.abs(pixels(apply(name, level)) - pixels(PICTURE)).max() <= 1
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 33))
-def test_values_and_shape(seed, batch, size):
-    torch.manual_seed(seed)
-    views = RandomView(size)(torch.randint(0, 256, (batch, 9, 7, 4), dtype=torch.uint8))
-    assert views.shape == (batch, 3, size, size)
-    assert views.dtype == torch.float32
-    assert views.min() >= -1
-    assert views.max() <= 1
+def test_known_results():
+    before = pixels(PICTURE)
+    assert (pixels(apply("Invert", 1)) == 255 - before).all()
+    assert (pixels(apply("Posterize", 0.5)) == before // 64 * 64).all()
+    assert (pixels(apply("Solarize", 0.5)) == np.where(before >= 128, 255 - before, before)).all()
+    assert (pixels(apply("SolarizeAdd", 0.5)) == np.where(before < 128, before + 55, before)).all()
+    shifted = pixels(apply("TranslateX", 1.0))  # 100 of 331 pixels: 18 of 60
+    assert (shifted[:, :40] == before[:, 18:58]).all() and (shifted[:, -17:] == GREY).all()
+    assert (pixels(apply("TranslateX", 1.0, sign=-1))[:, :17] == GREY).all()
+    hole = (pixels(apply("Cutout", 1.0)) == GREY).all(-1)
+    assert 25 <= hole.sum() <= 100  # a square of 10 pixels, cut at the border
+    dull = Image.new("RGB", (8, 8), (100, 100, 100))
+    dull.putpixel((0, 0), (150, 150, 150))
+    assert pixels(apply("AutoContrast", 0, dull)).max() == 255
 
 
-def test_seed_decides_the_views():
-    view, pictures = RandomView(24), disc()
-    torch.manual_seed(1)
-    first, second = view(pictures), view(pictures)
-    torch.manual_seed(1)
-    torch.testing.assert_close(view(pictures), first, atol=0, rtol=0)
-    assert not torch.equal(first, second)
+def test_pictures_are_opened_as_in_evaluation():
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    deep = Image.fromarray(np.full((4, 4), 30000, np.uint16))
+    augment = PhotoAugmentation(flip=True, layers=0)
+    for image, value in ((clear, 255), (deep, 30000 >> 8)):
+        (seen,) = augment([image], [0])
+        assert (pixels(seen) == value).all() and seen.mode == "RGB"
 
 
-def test_chunks_do_not_show(monkeypatch):
-    pictures = np.concatenate([disc(20), disc(17, color=(0, 200, 0))])
-    torch.manual_seed(5)
-    whole = RandomView(20)(pictures)
-    monkeypatch.setattr(RandomView, "CHUNK", 5)
-    torch.manual_seed(5)
-    torch.testing.assert_close(RandomView(20)(pictures), whole, atol=1e-6, rtol=0)
+def test_the_seed_decides_and_batch_mates_do_not():
+    augment = PhotoAugmentation()
+    one = augment([PICTURE, PICTURE, PICTURE], [1, 2, 3])
+    other = augment([PICTURE, PICTURE], [3, 1])
+    assert (pixels(one[2]) == pixels(other[0])).all() and (pixels(one[0]) == pixels(other[1])).all()
+    assert (pixels(one[0]) != pixels(one[1])).any()
 
 
-def test_scale():
-    small = ink(RandomView(48, **{**STILL, "scale": (0.5, 0.5)})(disc(1))).sum()
-    large = ink(RandomView(48, **{**STILL, "scale": (1.0, 1.0)})(disc(1))).sum()
-    assert small / large == pytest.approx(0.25, abs=0.05)
+def test_flips_alone():
+    views = PhotoAugmentation(layers=0)([PICTURE] * 200, list(range(200)))
+    mirrored = sum((pixels(view) == pixels(PICTURE)[:, ::-1]).all() for view in views)
+    same = sum((pixels(view) == pixels(PICTURE)).all() for view in views)
+    assert mirrored + same == 200 and 70 < mirrored < 130
 
 
-def test_shift_reaches_its_bound_and_stays_in_it():
-    centres = centre(ink(RandomView(48, **{**STILL, "shift": 0.1})(disc(400)))) - 23.5
-    assert centres.abs().max() <= 0.1 * 48 + 1
-    assert centres.max() > 0.08 * 48
-    assert centres.min() < -0.08 * 48
+def test_bad_options():
+    with pytest.raises(ValueError, match=r"magnitude of 0\.\.10, got 2 and 11"):
+        PhotoAugmentation(magnitude=11)
+    with pytest.raises(TypeError, match="takes PIL images, got a ndarray"):
+        PhotoAugmentation()([pixels(PICTURE)], [1])
 
 
-def test_rotation_turns_and_keeps_the_size():
-    bars = np.zeros((200, 32, 32, 4), dtype=np.uint8)
-    bars[:, 14:18, 4:28] = (0, 0, 0, 255)
-    masks = ink(RandomView(64, **{**STILL, "degrees": 20.0})(bars))
-    angles = []
-    for mask in masks:
-        y, x = (torch.nonzero(mask).float() - 31.5).unbind(dim=1)
-        angles.append(0.5 * torch.atan2(2 * (x * y).mean(), (x * x).mean() - (y * y).mean()))
-    angles = torch.stack(angles).rad2deg()
-    assert angles.abs().max() < 22
-    assert angles.max() > 15
-    assert angles.min() < -15
-    assert (masks.sum(dim=(1, 2)).float() / masks[0].sum()).sub(1).abs().max() < 0.25
-
-
-@pytest.mark.parametrize("p_color", [0.0, 0.5, 1.0])
-def test_share_of_coloured_backgrounds(p_color):
-    torch.manual_seed(0)
-    corners = RandomView(8, **{**STILL, "p_color": p_color})(disc(600))[:, :, 0, 0]
-    assert (corners < 0.999).any(dim=1).float().mean().item() == pytest.approx(p_color, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"size": 0}, "size is a number of pixels, got 0"),
-        ({"size": 8, "scale": (1.2, 0.8)}, "scale must be a rising range"),
-        ({"size": 8, "p_color": 2}, "p_color is a probability, got 2"),
-    ],
-)
-def test_bad_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        RandomView(**options)
-
-
-@pytest.mark.parametrize("pictures", [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 4), np.float32)])
-def test_only_uint8_rgba(pictures):
-    with pytest.raises(ValueError, match=r"uint8 \(B, H, W, 4\)"):
-        RandomView(8)(pictures)
-
-
-def test_views_do_not_follow_the_draws_of_the_text():
-    """The same seed draws the text first; a view that used the same numbers would go with it."""
-    seeds = list(range(600))
-    rows = centre(ink(RandomView(48, **{**STILL, "shift": 0.1})(disc(len(seeds)), seeds))) - 23.5
-    of_text = torch.from_numpy(np.stack([np.random.default_rng(seed).random(8, np.float32) for seed in seeds]))
-    together = torch.corrcoef(torch.cat([rows.T, of_text.T]))[:2, 2:]
-    assert together.abs().max() < 0.2
+def test_shifts_repeat_the_border():
+    rows = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    picture = Image.fromarray(np.stack([rows] * 3, -1))
+    views = [pixels(view)[..., 0] for view in PhotoAugmentation(False, 0, shift=0.3)([picture] * 100, range(100))]
+    moves = set()
+    for view in views:
+        across, down = int(view[5, 5]) % 10 - 5, int(view[5, 5]) // 10 - 5  # where the centre came from
+        source = np.arange(10)
+        expected = rows[(source + down).clip(0, 9)[:, None], (source + across).clip(0, 9)]
+        np.testing.assert_array_equal(view, expected)
+        moves.add((across, down))
+    assert {move for pair in moves for move in pair} == set(range(-3, 4)) and len(moves) > 20
+    with pytest.raises(ValueError, match=r"shift=1\.5 is no share of a picture"):
+        PhotoAugmentation(shift=1.5)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo.data import ContrastiveCollator, EmojiPairs, RandomView
+from clippo.data import ContrastiveCollator
+from clippo.emoji import EmojiPairs, RandomView
 from clippo.processing import ClippoProcessor
 
 TEXTS = ["cat", "кошка", "猫"]

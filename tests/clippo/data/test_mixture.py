@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from clippo.data import ContrastiveCollator, PairMixture, SourcePairs, SourceSpec
-from clippo.data.keys import Draw
+from clippo.data.sampling import Draw
 from clippo.data.sources import open_source
 from clippo.processing import ClippoProcessor
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clippo.data import PairStream, SourcePairs, SourceSpec
-from clippo.data.keys import Draw
+from clippo.data.sampling import Draw
 from clippo.data.sources import find_unreadable, open_source
 
 DOCUMENT = "One sentence is here. Two sentences are here."

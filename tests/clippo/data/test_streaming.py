@@ -12,7 +12,7 @@ from accelerate import skip_first_batches
 from accelerate.data_loader import prepare_data_loader
 from PIL import Image
 
-from clippo.data import ContrastiveCollator, PairStream, SourceSpec, rows
+from clippo.data import ContrastiveCollator, PairStream, SourceSpec, samples
 from clippo.processing import ClippoProcessor
 
 SHARDS, ROWS = 4, 6
@@ -138,8 +138,8 @@ def test_a_resumed_stream_goes_on_exactly_and_decodes_nothing_before(shards, tmp
 
     whole = take(torch.utils.data.DataLoader(PairStream([shards], 2, seed=0), 2, collate_fn=collate, **context), 25)
     made = []
-    read = rows.read_picture
-    monkeypatch.setattr(rows, "read_picture", lambda cell: made.append(1) or read(cell))
+    read = samples.read_picture
+    monkeypatch.setattr(samples, "read_picture", lambda cell: made.append(1) or read(cell))
     stream = PairStream([shards], 2, seed=0)
     stream.skip_batches = skip
     loader = prepare_data_loader(torch.utils.data.DataLoader(stream, 2, collate_fn=collate, **context), num_processes=1)

@@ -8,12 +8,12 @@ from datasets import Dataset
 
 from clippo.evaluation.classification import few_shot_report, zero_shot_report
 from clippo.evaluation.encoder import Encoder
-from clippo.evaluation.matching import mixed_index_report, modality_gap_report, read_pairs, retrieval_report
+from clippo.evaluation.image_text import mixed_index_report, modality_gap_report, read_pairs, retrieval_report
+from clippo.evaluation.phrase_matching import reading_report
 from clippo.evaluation.prompts import PROTOCOLS, class_prompts
-from clippo.evaluation.reading import reading_report
 from clippo.evaluation.report import Report, format_cell
-from clippo.evaluation.sentences import bitext_report, sts_report
 from clippo.evaluation.sources import Source, open_rows
+from clippo.evaluation.text_text import bitext_report, sts_report
 
 EYE = torch.eye(8)
 ENGLISH, GERMAN = {"en": "en"}, {"de": "de"}

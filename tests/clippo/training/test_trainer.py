@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.data.keys import Draw, KeyedDataset
+from clippo.data.sampling import Draw, KeyedDataset
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.trainer import ContrastiveTrainer, retrieval_metrics
 

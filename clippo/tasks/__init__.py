@@ -1,0 +1,1 @@
+"""Downstream tasks, one folder each: data, metrics, baselines and fine-tuning side by side."""

@@ -1,0 +1,1 @@
+"""GLUE: the task table, metrics, baselines and fine-tuning."""

@@ -1,0 +1,1 @@
+"""Visual question answering: questions, answers, accuracy, fine-tuning and figures."""

@@ -1,0 +1,37 @@
+"""A model of text alone that is shown colours."""
+
+import pytest
+import torch
+
+import clippo
+from clippo.surgery import spread_channels
+from clippo.tasks.vqa.data import AnswerVocabulary
+from clippo.tasks.vqa.finetune import VqaModelArguments, build_vqa_model
+
+
+def test_spread_channels_reads_text_as_before(tiny_config):
+    torch.manual_seed(0)
+    model = clippo.ClippoModel(tiny_config(num_channels=1)).eval()
+    texts = clippo.ClippoProcessor.from_size(model.config.image_size)(text=["a", "red shape"], return_tensors="pt")
+    with torch.no_grad():
+        before = model.get_text_features(**texts).pooler_output
+        spread_channels(model)
+        torch.testing.assert_close(model.get_text_features(**texts).pooler_output, before, rtol=0, atol=5e-6)
+    assert model.config.num_channels == 3
+    with pytest.raises(ValueError, match="reads 3 channels already"):
+        spread_channels(model)
+
+
+def test_a_model_of_text_answers_about_colours(tiny_config, tmp_path):
+    config = tiny_config(num_channels=1)
+    clippo.ClippoModel(config).save_pretrained(tmp_path)
+    clippo.ClippoProcessor.from_size(config.image_size).save_pretrained(tmp_path)
+    model, _ = build_vqa_model(VqaModelArguments(init_from=str(tmp_path)), AnswerVocabulary(["yes", "no"]))
+    height, width = config.canvas_size
+    red, blue = torch.zeros(2, 1, 3, height, width).unbind()
+    red[:, 0], blue[:, 2] = 1, 1
+    with torch.no_grad():
+        model.vision_model.embeddings.patch_embedding.weight[:, 0] *= 2  # what training may do
+        assert not torch.equal(model(pixel_values=red).logits, model(pixel_values=blue).logits)
+    model.save_pretrained(tmp_path / "saved")
+    assert clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path / "saved").config.num_channels == 3
