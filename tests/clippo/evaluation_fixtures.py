@@ -8,23 +8,14 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+from ..tiny import tiny_model, tiny_processor
 
 
 @pytest.fixture
 def tiny():
     """(model, processor) for a canvas of 32 x 32 pixels, the same weights every time."""
-    torch.manual_seed(0)
-    config = ClippoConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=32,
-        projection_dim=24,
-        skip_blank_patches=True,
-    )
-    return ClippoModel(config), ClippoProcessor.from_size(32)
+    model = tiny_model(noise=0, image_size=32, skip_blank_patches=True)
+    return model, tiny_processor(model.config)
 
 
 COLORS = ("red", "lime", "blue")
