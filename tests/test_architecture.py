@@ -192,7 +192,9 @@ def test_the_page_lists_every_file_of_the_flat_folders(path):
 
 def test_no_path_of_a_developer_machine():
     listed = [ROOT / folder for folder in (*FOLDERS, "docs", "recipes", "checkpoints", ".ci")]
-    files = [file for folder in listed for file in folder.rglob("*")] + list(ROOT.glob("*"))
+    files = [file for folder in listed for file in folder.rglob("*")] + [
+        file for file in ROOT.glob("*") if file.name != ".git"
+    ]
     errors = []
     for file in files:
         if file.is_file() and file.suffix in TEXT_SUFFIXES and "__pycache__" not in file.parts:
