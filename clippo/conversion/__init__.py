@@ -3,7 +3,6 @@
 from clippo.conversion.big_vision import (
     DTYPES,
     Weight,
-    change_resolution,
     check_folder,
     convert_checkpoint,
     export_checkpoint,
@@ -21,7 +20,6 @@ __all__ = [
     "ConversionError",
     "VitReport",
     "Weight",
-    "change_resolution",
     "check_folder",
     "convert_checkpoint",
     "export_checkpoint",

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from clippo.conversion.npz import ConversionError, read_checkpoint, same_bits, write_checkpoint
 from clippo.conversion.official_files import find_checkpoint, resolve_font
 from clippo.conversion.report import ConversionReport, StageReport
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
+from clippo.surgery import resize_canvas
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -188,38 +188,11 @@ def model_from_params(params: dict[str, np.ndarray], resolution: int | Sequence[
     model = ClippoModel(config)
     model.load_state_dict({weight.name: weight.to_torch(params[weight.key]) for weight in weight_table(config)})
     if resolution is not None:
-        change_resolution(model, resolution)
+        try:
+            resize_canvas(model, resolution)
+        except ValueError as error:
+            raise ConversionError(f"resolution: {error}") from None
     return model.eval()
-
-
-@torch.no_grad()
-def change_resolution(model: ClippoModel, resolution: int | Sequence[int]) -> None:
-    """Make another canvas the model's own, resampling the position embeddings in place.
-
-    Bilinear with aligned corners, which is what the official loader's `scipy.ndimage.zoom(order=1)` computes
-    (big_vision `models/vit.py`, `resample_posemb`).
-
-    Args:
-        model: Changed in place, with its config.
-        resolution: Side in pixels, or (height, width); multiples of the patch size.
-
-    Raises:
-        ConversionError: Not one or two positive multiples of the patch size.
-    """
-    sides = [resolution] if isinstance(resolution, int) else list(resolution)
-    patch = model.config.patch_size
-    if len(sides) not in (1, 2) or any(side < 1 or side % patch for side in sides):
-        raise ConversionError(
-            f"A resolution of {' x '.join(map(str, sides))} is not possible; give one side, or height and width, in "
-            f"multiples of the patch size {patch}."
-        )
-    height, width = sides[0], sides[-1]
-    embeddings = model.vision_model.embeddings
-    positions = embeddings.positions_for(height // patch, width // patch)  # (1, N, D)
-    embeddings.position_embedding = nn.Parameter(positions.detach().clone())
-    for module in model.modules():
-        if hasattr(module, "config"):
-            module.config.image_size = height if height == width else [height, width]
 
 
 def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:

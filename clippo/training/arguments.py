@@ -1,4 +1,4 @@
-"""The knobs of a pretraining run, as dataclasses that `HfArgumentParser` turns into a command line and a YAML file."""
+"""Arguments of a training run, as dataclasses that `HfArgumentParser` reads from a command line and a recipe (YAML)."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -7,34 +7,43 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+# Names of arguments that were changed -> the names they have now.
+RENAMED = {"model": "config_overrides"}
+
 
 @dataclass
 class ModelArguments:
-    """Which model to train: a new one by preset and overrides, or one that exists."""
+    """Model to train: a new one of a preset, or one that exists.
+
+    Example:
+        >>> from clippo.training.arguments import ModelArguments
+        >>> ModelArguments(preset="Ti/16", config_overrides='{"image_size": 80}').config_overrides
+        {'image_size': 80}
+    """
 
     preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
-    # `dict | str | None` is how HfArgumentParser takes a mapping from YAML and the same as JSON from the command line.
-    model: dict | str | None = field(
+    # HfArgumentParser takes a mapping from YAML, and the same as JSON from the command line, as `dict | str | None`.
+    config_overrides: dict | str | None = field(
         default=None, metadata={"help": "ClippoConfig fields that override the preset, as a JSON object."}
     )
     init_from: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or hub name of a CLIPPO to go on from instead of a new model (`model` may change "
-            "image_size, num_channels, skip_blank_patches), or of an ImageNet ViT to begin the new model's tower with."
+            "help": "Folder or hub name of a CLIPPO to start from instead of a new model, or of an ImageNet ViT whose "
+            "weights the new model's tower starts from."
         },
     )
     canvas_format: str = field(
         default="packed",
-        metadata={"help": "How rendered text travels to the model: packed (1 bit a pixel), uint8, float."},
+        metadata={"help": "Format of rendered text on its way to the model: packed (1 bit a pixel), uint8 or float."},
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2, flex_attention."}
+        default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2 or flex_attention."}
     )
     font: str | None = field(default=None, metadata={"help": "Font file(s) of a new model; default: packaged Unifont."})
 
     def __post_init__(self):
-        self.model = from_json("model", self.model, dict) or {}
+        self.config_overrides = from_json("config_overrides", self.config_overrides, dict) or {}
 
 
 @dataclass
@@ -127,11 +136,14 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tup
         ValueError: The recipe names a field that no dataclass has.
     """
     parser = HfArgumentParser(dataclass_types)
+    known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
+    _refuse_old_flags(arguments, known)
     if arguments and arguments[0].endswith((".yaml", ".yml", ".json")):
         path, arguments = arguments[0], arguments[1:]
         with open(path, encoding="utf-8") as file:
             recipe = yaml.safe_load(file) or {}
-        known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
+        for name, value in recipe.items():
+            _refuse_old_name(path, name, value, known)
         unknown = sorted(set(recipe) - known)
         if unknown:
             raise ValueError(
@@ -140,6 +152,20 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tup
         # argparse converts defaults that are strings, such as 1e-3, which YAML 1.1 does not take for a number.
         parser.set_defaults(**{name: [value] if _is_lone(name, value) else value for name, value in recipe.items()})
     return parser.parse_args_into_dataclasses(arguments)
+
+
+def _refuse_old_flags(arguments: list[str], known: set[str]) -> None:
+    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = flag.partition("=")
+        if name.startswith("--"):
+            _refuse_old_name("The command line", name[2:], value if equals else following, known)
+
+
+def _refuse_old_name(where: str, name: str, value: Any, known: set[str]) -> None:
+    """Raises ValueError if `name` has its old meaning: no argument has it, or its value is a mapping."""
+    is_mapping = isinstance(value, dict) or str(value).lstrip().startswith("{")
+    if name in RENAMED and RENAMED[name] in known and (name not in known or is_mapping):
+        raise ValueError(f"{where} sets {name}, which is now called {RENAMED[name]}; rename it.")
 
 
 def _is_lone(name: str, value) -> bool:

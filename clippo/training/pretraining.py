@@ -18,7 +18,7 @@ from clippo.data import (
 from clippo.emoji import EmojiPairs, RandomView
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
-from clippo.surgery import resize_canvas, spread_channels
+from clippo.surgery import inflate_patch_embedding, resize_canvas
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.shared import checkpoint_to_resume
@@ -35,11 +35,12 @@ def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     """A new model and a processor of its canvas size; its tower begun with a ViT, or all of it with a CLIPPO.
 
     Raises:
-        ValueError: `font` is given beside a CLIPPO, which reads by its own; `model` names what its weights fix.
+        ValueError: `font` is given beside a CLIPPO, which has its own; or `config_overrides` names a field that its
+            weights fix.
     """
     if args.init_from and not is_vit(args.init_from):
         return _go_on_from(args)
-    config = ClippoConfig.from_preset(args.preset, **args.model)
+    config = ClippoConfig.from_preset(args.preset, **args.config_overrides)
     processor = ClippoProcessor.from_size(config.image_size, font_file=args.font, canvas_format=args.canvas_format)
     model = ClippoModel._from_config(config, attn_implementation=args.attn_implementation)
     if args.init_from:
@@ -50,22 +51,22 @@ def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
 def _go_on_from(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     if args.font:
         raise ValueError(f"font={args.font} cannot replace the font of {args.init_from}; leave it out.")
-    fixed = sorted(set(args.model) - set(CHANGEABLE))
+    fixed = sorted(set(args.config_overrides) - set(CHANGEABLE))
     if fixed:
         raise ValueError(
-            f"model sets {', '.join(fixed)}, which the weights of {args.init_from} fix; only {', '.join(CHANGEABLE)} "
-            "can change."
+            f"config_overrides sets {', '.join(fixed)}, which the weights of {args.init_from} fix; only "
+            f"{', '.join(CHANGEABLE)} can change."
         )
     processor = ClippoProcessor.from_pretrained(args.init_from)
     processor.tokenizer.canvas_format = args.canvas_format
     model = ClippoModel.from_pretrained(args.init_from, dtype="float32", attn_implementation=args.attn_implementation)
-    changes = dict(args.model)
+    changes = dict(args.config_overrides)
     size = changes.pop("image_size", None)
     if size is not None:
-        resize_canvas(model, processor, size)
+        resize_canvas(model, size, processor)
     channels = changes.pop("num_channels", model.config.num_channels)
     if channels != model.config.num_channels:
-        spread_channels(model, channels)
+        inflate_patch_embedding(model, channels)
     for name, value in changes.items():
         setattr(model.config, name, value)
     return model, processor

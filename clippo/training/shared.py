@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -36,18 +36,6 @@ def require_finite(loss: torch.Tensor, step: int) -> None:
             "goes on from the last checkpoint. Look at learning_rate, max_grad_norm and the precision (bf16 instead of "
             "fp16); in pretraining at logit_scale_max."
         )
-
-
-def brings_a_head(config: PretrainedConfig) -> bool:
-    """Whether the folder of that config holds a classifier (`ClippoFor...`), not a tower or a contrastive model."""
-    return any("For" in name for name in config.architectures or ())
-
-
-def begin_head_anew(model: PreTrainedModel) -> None:
-    """Gives a classifier the head of a new model of its config, in place; the tower stays."""
-    new = type(model)(model.config)
-    for name in ("classifier_hidden", "classifier"):
-        getattr(model, name).load_state_dict(getattr(new, name).state_dict())
 
 
 def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:

@@ -4,22 +4,22 @@ import pytest
 import torch
 
 import clippo
-from clippo.surgery import spread_channels
+from clippo.surgery import inflate_patch_embedding
 from clippo.tasks.vqa.data import AnswerVocabulary
 from clippo.tasks.vqa.finetune import VqaModelArguments, build_vqa_model
 
 
-def test_spread_channels_reads_text_as_before(tiny_config):
+def test_inflate_patch_embedding_reads_text_as_before(tiny_config):
     torch.manual_seed(0)
     model = clippo.ClippoModel(tiny_config(num_channels=1)).eval()
     texts = clippo.ClippoProcessor.from_size(model.config.image_size)(text=["a", "red shape"], return_tensors="pt")
     with torch.no_grad():
         before = model.get_text_features(**texts).pooler_output
-        spread_channels(model)
+        inflate_patch_embedding(model)
         torch.testing.assert_close(model.get_text_features(**texts).pooler_output, before, rtol=0, atol=5e-6)
     assert model.config.num_channels == 3
     with pytest.raises(ValueError, match="reads 3 channels already"):
-        spread_channels(model)
+        inflate_patch_embedding(model)
 
 
 def test_a_model_of_text_answers_about_colours(tiny_config, tmp_path):

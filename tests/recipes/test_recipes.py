@@ -24,15 +24,17 @@ def test_a_recipe_is_read(recipe):
         kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments)
         model, _, training = parse_recipe(kinds, [str(recipe), *CPU])
         QuestionLayout.from_options(model.layout)
+        overrides = getattr(model, "config_overrides", None) or getattr(model, "model", None) or {}
     else:
         kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
         model, data, training, *_ = parse_recipe(kinds, [str(recipe), *CPU])
+        overrides = model.config_overrides
         for spec in [*(data.sources or []), *([data.validation] if data.validation else [])]:
             SourceSpec.from_dict(spec)
     assert training.output_dir.startswith("runs/")
     if model.init_from and model.init_from.startswith("runs/"):
         outputs = {yaml.safe_load(other.read_text(encoding="utf-8"))["output_dir"] for other in RECIPES}
         assert model.init_from in outputs, "no recipe makes what this one starts from"
-        assert set(model.model) <= set(CHANGEABLE)
+        assert set(overrides) <= set(CHANGEABLE)
     else:
-        ClippoConfig.from_preset(model.preset, **model.model)
+        ClippoConfig.from_preset(model.preset, **overrides)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import (
     AutoTokenizer,
@@ -22,12 +21,12 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
+from clippo.surgery import has_head, init_classifier_bias, reset_head
 from clippo.tasks.glue.baselines import bag_of_words, majority
 from clippo.tasks.glue.collator import TextClassificationCollator
 from clippo.tasks.glue.data import GLUE_TASKS, GlueTask, glue_task, load_glue
 from clippo.tasks.glue.metrics import TASK_METRICS, glue_scores
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import begin_head_anew, brings_a_head
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ def build(args: GlueArguments, task: GlueTask):
     """Model and tokenizer for one task: a new head on the weights of `args.model`, or on random ones."""
     tokenizer = build_tokenizer(args)
     config = ClippoConfig.from_pretrained(args.model)
-    classified_before = brings_a_head(config)
+    classified_before = has_head(config)
     config.num_text_canvases = 2 if task.is_pair and tokenizer.pair_layout == "two_canvas" else 1
     config.num_labels = max(len(task.labels), 1)
     if task.labels:
@@ -138,24 +137,10 @@ def build(args: GlueArguments, task: GlueTask):
         )
         if classified_before:
             logger.info("%s was fine-tuned before; its head is left behind", args.model)
-            begin_head_anew(model)
+            reset_head(model)
     if args.freeze_tower:
         model.vision_model.requires_grad_(False)
     return model, tokenizer
-
-
-@torch.no_grad()
-def start_at_the_average(model: ClippoForSequenceClassification, labels: list) -> None:
-    """The classifier's bias: the labels' mean in regression, the logarithm of each class's share otherwise.
-
-    The head then has nothing to learn from the average, which would otherwise be what the first steps teach the tower.
-    """
-    labels = torch.tensor(labels)
-    if labels.is_floating_point():
-        model.classifier.bias.fill_(labels.mean())
-    else:
-        count = torch.bincount(labels, minlength=model.config.num_labels) + 1  # a class may be missing from a subset
-        model.classifier.bias.copy_((count / count.sum()).log())
 
 
 def scores_of(task: str, prediction: EvalPrediction) -> dict[str, float]:
@@ -193,7 +178,7 @@ def finetune(args: GlueArguments, task: str, seed: int, base: TrainingArguments,
         train, splits = with_length(train), {name: with_length(rows) for name, rows in splits.items()}
     set_seed(seed)
     model, tokenizer = build(args, GLUE_TASKS[task])
-    start_at_the_average(model, train["label"][:])
+    init_classifier_bias(model, train["label"][:])
     evaluation = {name: rows for name, rows in splits.items() if name != "train"}
     first = next(iter(evaluation))
     stop = [EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else []

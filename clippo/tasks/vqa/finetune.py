@@ -11,13 +11,13 @@ from clippo.data.augmentation import PhotoAugmentation
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
 from clippo.processing.layout_question_clippo import QuestionLayout
-from clippo.surgery import resize_canvas, spread_channels
+from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize_canvas
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import normalize_answer
 from clippo.tasks.vqa.data import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
 from clippo.training.arguments import from_json
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import begin_head_anew, brings_a_head, checkpoint_to_resume
+from clippo.training.shared import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,13 @@ def build_vqa_model(
             **answers,
         )
         before = ClippoConfig.from_pretrained(args.init_from)
-        if brings_a_head(before) and before.id2label != answers["id2label"]:
+        if has_head(before) and before.id2label != answers["id2label"]:
             logger.info("%s has other labels than these answers: its head is left behind", args.init_from)
-            begin_head_anew(model)
+            reset_head(model)
         if size is not None:
-            resize_canvas(model, processor, size)
+            resize_canvas(model, size, processor)
         if model.config.num_channels == 1:
-            spread_channels(model)
+            inflate_patch_embedding(model)
     else:
         config = ClippoConfig.from_preset(args.preset, **{**args.model, **answers})
         if size is not None:

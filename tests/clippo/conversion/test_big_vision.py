@@ -15,7 +15,6 @@ from transformers import AutoModel, AutoProcessor
 
 import clippo  # noqa: F401 - registers the Auto classes
 from clippo.conversion import (
-    change_resolution,
     check_folder,
     convert_checkpoint,
     export_checkpoint,
@@ -280,8 +279,8 @@ def test_wrong_parameters_are_named(change, message, params):
 
 @pytest.mark.parametrize("resolution", [100, 0, (64, 70), (64, 64, 64)])
 def test_impossible_resolutions(resolution, params):
-    with pytest.raises(ConversionError, match=r"A resolution of .* multiples of the patch size 16"):
-        change_resolution(model_from_params(params), resolution)
+    with pytest.raises(ConversionError, match=r"is not a multiple of patch_size=16"):
+        model_from_params(params, resolution)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_describes_a_model_and_its_data(recipe):
     model_args, data_args, training_args, *_ = parse_recipe(PRETRAINING, [str(recipe), "--bf16", "false"])
-    config = ClippoConfig.from_preset(model_args.preset, **model_args.model)
+    config = ClippoConfig.from_preset(model_args.preset, **model_args.config_overrides)
     assert isinstance(config.hidden_size, int) and isinstance(training_args.learning_rate, float)
     specs = [SourceSpec.from_dict(spec) for spec in data_args.sources or []]
     assert sum(spec.weight for spec in specs) == pytest.approx(1) if specs else data_args.dataset == "emoji"
@@ -32,11 +32,13 @@ def test_every_recipe_describes_a_model_and_its_data(recipe):
 
 def test_the_command_line_wins_over_the_file(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("learning_rate: 1e-3\nrun_name: 1e5\nmodel: {hidden_size: 64}\nlanguages: en\nmax_steps: 7\n")
+    recipe.write_text(
+        "learning_rate: 1e-3\nrun_name: 1e5\nconfig_overrides: {hidden_size: 64}\nlanguages: en\nmax_steps: 7\n"
+    )
     assert parse_recipe(KINDS, [str(recipe)])[1].languages == ["en"]
     model_args, data_args, training_args = parse_recipe(KINDS, [str(recipe), "--max_steps", "9", "--languages", "fr"])
     assert training_args.learning_rate == 1e-3 and training_args.run_name == "1e5"
-    assert model_args.model == {"hidden_size": 64}
+    assert model_args.config_overrides == {"hidden_size": 64}
     assert data_args.languages == ["fr"]
     assert training_args.max_steps == 9
 
@@ -54,9 +56,17 @@ def test_a_name_that_no_argument_has(tmp_path):
 
 
 def test_mappings_come_as_json_on_the_command_line():
-    model_args, *_ = parse_recipe(KINDS, ["--model", '{"hidden_size": 64}'])
-    assert model_args.model == {"hidden_size": 64}
-    with pytest.raises(ValueError, match=r"--model '\{hidden' is no JSON"):
-        parse_recipe(KINDS, ["--model", "{hidden"])
-    with pytest.raises(ValueError, match="model must be a dict, got list"):
-        ModelArguments(model=["hidden_size"])
+    model_args, *_ = parse_recipe(KINDS, ["--config_overrides", '{"hidden_size": 64}'])
+    assert model_args.config_overrides == {"hidden_size": 64}
+    with pytest.raises(ValueError, match=r"--config_overrides '\{hidden' is no JSON"):
+        parse_recipe(KINDS, ["--config_overrides", "{hidden"])
+    with pytest.raises(ValueError, match="config_overrides must be a dict, got list"):
+        ModelArguments(config_overrides=["hidden_size"])
+
+
+def test_the_old_name_of_config_overrides_is_refused(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: {hidden_size: 64}\n")
+    for arguments in ([str(recipe)], ["--model", '{"hidden_size": 64}'], ['--model={"hidden_size": 64}']):
+        with pytest.raises(ValueError, match="sets model, which is now called config_overrides"):
+            parse_recipe(KINDS, arguments)

@@ -19,7 +19,7 @@ from clippo.training.trainer import ContrastiveTrainer
 
 MODEL = ModelArguments(
     preset="Ti/16",
-    model=dict(
+    config_overrides=dict(
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -246,7 +246,7 @@ def test_going_on_from_a_checkpoint(whole_run, emoji_folder, tmp_path):
 
 
 def test_only_kernels_decay():
-    model = ClippoModel(ClippoConfig.from_preset(MODEL.preset, **MODEL.model))
+    model = ClippoModel(ClippoConfig.from_preset(MODEL.preset, **MODEL.config_overrides))
     decayed = set(ContrastiveTrainer.get_decay_parameter_names(None, model))
     spared = {name for name, _ in model.named_parameters()} - decayed
     assert all(
@@ -278,13 +278,15 @@ def test_what_the_weights_that_are_gone_on_from_fix(whole_run):
     folder = str(whole_run[1])
     with pytest.raises(ValueError, match=f"cannot replace the font of {folder}"):
         build_model(ModelArguments(init_from=folder, font="other.ttf"))
-    with pytest.raises(ValueError, match=r"model sets hidden_size, which the weights of .* fix; only image_size"):
-        build_model(ModelArguments(init_from=folder, model={"hidden_size": 64}))
+    with pytest.raises(
+        ValueError, match=r"config_overrides sets hidden_size, which the weights of .* fix; only image_size"
+    ):
+        build_model(ModelArguments(init_from=folder, config_overrides={"hidden_size": 64}))
 
 
 def test_a_larger_canvas_for_a_trained_model(whole_run, tmp_path):
     folder = str(whole_run[1])
-    model, processor = build_model(ModelArguments(init_from=folder, model={"image_size": 64}))
+    model, processor = build_model(ModelArguments(init_from=folder, config_overrides={"image_size": 64}))
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     model, processor = ClippoModel.from_pretrained(tmp_path), ClippoProcessor.from_pretrained(tmp_path)
@@ -299,7 +301,7 @@ def test_a_model_of_text_goes_on_with_pictures(tmp_path):
     grey = ClippoModel(ClippoConfig(**size, num_channels=1)).eval()
     grey.save_pretrained(tmp_path)
     ClippoProcessor.from_size(32, canvas_format="packed").save_pretrained(tmp_path)
-    colour, processor = build_model(ModelArguments(init_from=str(tmp_path), model={"num_channels": 3}))
+    colour, processor = build_model(ModelArguments(init_from=str(tmp_path), config_overrides={"num_channels": 3}))
     text = processor(text=["hello"], return_tensors="pt")
     with torch.no_grad():
         before, after = (model.eval().get_text_features(**text).pooler_output for model in (grey, colour))

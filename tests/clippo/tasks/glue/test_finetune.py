@@ -10,12 +10,12 @@ import torch
 from transformers import pipeline
 
 import clippo
+from clippo.surgery import init_classifier_bias
 from clippo.tasks.glue.finetune import (
     GlueArguments,
     GlueTrainingArguments,
     markdown,
     run_glue,
-    start_at_the_average,
     summarize,
     task_arguments,
 )
@@ -157,10 +157,10 @@ def test_a_frozen_tower_stays_and_the_head_learns(save_tiny, data, tmp_path):
 
 def test_the_head_starts_at_the_average(tiny_config):
     model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=1))
-    start_at_the_average(model, [1.0, 4.0])
+    init_classifier_bias(model, [1.0, 4.0])
     assert model.classifier.bias.tolist() == [2.5]
     model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=3))
-    start_at_the_average(model, [0, 0, 0, 1])  # one of each is added, so that a class without a row is possible
+    init_classifier_bias(model, [0, 0, 0, 1])  # one of each is added, so that a class without a row is possible
     torch.testing.assert_close(model.classifier.bias.softmax(-1).detach(), torch.tensor([4.0, 2.0, 1.0]) / 7)
 
 
