@@ -13,8 +13,8 @@ from clippo.emoji.gallery import build_gallery
 
 @dataclass
 class GalleryArguments:
-    data_folder: str = field(default="data/emoji", metadata={"help": "The emoji data set."})
-    output_folder: str = field(default="docs/pictures", metadata={"help": "Where the pictures go."})
+    data_dir: str = field(default="data/emoji", metadata={"help": "The emoji data set."})
+    output_dir: str = field(default="docs/pictures", metadata={"help": "Where the pictures go."})
 
 
 def main() -> None:

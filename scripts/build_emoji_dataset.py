@@ -14,7 +14,7 @@ from clippo.emoji.build import DEFAULT_CLDR, DEFAULT_FONT, build_emoji_dataset
 
 @dataclass
 class BuildArguments:
-    output_folder: str = field(default="data/emoji", metadata={"help": "Where the parquet files go."})
+    output_dir: str = field(default="data/emoji", metadata={"help": "Where the parquet files go."})
     font_path: str = field(default=str(DEFAULT_FONT), metadata={"help": "NotoColorEmoji.ttf with bitmaps (CBDT)."})
     cldr_folder: str = field(default=str(DEFAULT_CLDR), metadata={"help": "The `common` folder of a CLDR release."})
     skin_tones: bool = field(default=False, metadata={"help": "Also take the variants by skin tone and hair."})

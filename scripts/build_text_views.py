@@ -1,6 +1,6 @@
 """Phrases in several views, as a text-text source for recipes/text_pairs.yaml.
 
-`python scripts/build_text_views.py --files books.parquet speeches.parquet --output data/text_views`
+`python scripts/build_text_views.py --files books.parquet speeches.parquet --output_dir data/text_views`
 """
 
 import sys
@@ -20,7 +20,7 @@ class Arguments:
     """What to cut into views."""
 
     files: list[str] = field(metadata={"help": "Parquet files of documents."})
-    output: str = field(default="data/text_views", metadata={"help": "Folder for train.parquet."})
+    output_dir: str = field(default="data/text_views", metadata={"help": "Folder for train.parquet."})
     text_columns: list[str] = field(
         default_factory=lambda: ["text"], metadata={"help": "Columns of texts; of each file, those that it has."}
     )
@@ -52,6 +52,6 @@ if __name__ == "__main__":
     (args,) = HfArgumentParser((Arguments,)).parse_args_into_dataclasses()
     documents = (text for file in args.files for text in read_texts(file, args.text_columns))
     rows = list(phrase_views(documents, args.words, args.keep, args.views, args.seed, args.lowercase))
-    Path(args.output).mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pa.table({"views": rows}), Path(args.output) / "train.parquet", compression="zstd")
-    print(f"{len(rows)} phrases in {args.views} views each: {Path(args.output) / 'train.parquet'}")
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.table({"views": rows}), Path(args.output_dir) / "train.parquet", compression="zstd")
+    print(f"{len(rows)} phrases in {args.views} views each: {Path(args.output_dir) / 'train.parquet'}")

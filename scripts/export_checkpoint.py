@@ -1,6 +1,6 @@
 """Make a trained folder fit to publish: weights stored in fewer bits, the processor in its plain form, a model card.
 
-python scripts/export_checkpoint.py --model runs/emoji --output checkpoints/clippo-emoji --card model_card.md
+python scripts/export_checkpoint.py --model runs/emoji --output_dir checkpoints/clippo-emoji --card model_card.md
 """
 
 import json
@@ -17,14 +17,14 @@ import clippo  # noqa: F401 - registers the Auto classes
 @dataclass
 class Arguments:
     model: str = field(metadata={"help": "Folder that scripts/pretrain.py wrote."})
-    output: str = field(metadata={"help": "Folder to write."})
+    output_dir: str = field(metadata={"help": "Folder to write."})
     dtype: str = field(default="bfloat16", metadata={"help": "What the weights are stored in: bfloat16 or float16."})
     card: str | None = field(default=None, metadata={"help": "Markdown file to be the folder's README.md."})
 
 
 def main() -> None:
     (args,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
-    output = Path(args.output)
+    output = Path(args.output_dir)
     model = AutoModel.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
     model.save_pretrained(output)
     AutoProcessor.from_pretrained(args.model, canvas_format="uint8").save_pretrained(output)

@@ -202,14 +202,14 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def build_emoji_dataset(
-    output_folder: str | Path,
+    output_dir: str | Path,
     font_path: str | Path = DEFAULT_FONT,
     cldr_folder: str | Path = DEFAULT_CLDR,
     skin_tones: bool = False,
     held_out: float = 0.1,
     min_coverage: float = 0.1,
 ) -> dict:
-    """Writes the data set to `output_folder` and returns the content of its `dataset_info.json`.
+    """Writes the data set to `output_dir` and returns the content of its `dataset_info.json`.
 
     Args:
         font_path: a colour bitmap font (CBDT), by default where Debian's fonts-noto-color-emoji puts it.
@@ -224,7 +224,7 @@ def build_emoji_dataset(
     """
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out must lie in [0, 1), got {held_out}.")
-    font, cldr, output = EmojiFont(Path(font_path)), Path(cldr_folder), Path(output_folder)
+    font, cldr, output = EmojiFont(Path(font_path)), Path(cldr_folder), Path(output_dir)
     list_languages(cldr)  # before any work: complains if the folder is not there
     pictures, pictures_left_out = collect_pictures(font, read_annotations(cldr, "en"), skin_tones)
     if not pictures:

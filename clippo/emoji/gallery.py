@@ -37,15 +37,15 @@ SHEET = 8  # queries that are also the labels of the zero-shot part
 GROUNDS = ("#f4c95d", "#8ecae6", "#b5e48c", "#ffafcc", "#cdb4db", "#90a4ae")
 
 
-def build_gallery(data_folder: str | Path, output_folder: str | Path) -> list[dict]:
+def build_gallery(data_dir: str | Path, output_dir: str | Path) -> list[dict]:
     """Writes one WebP file a picture and `queries.json`.
 
     Every third picture lies, smaller and off centre, on a coloured ground, the others on white. None is transparent:
     transformers' pipelines drop transparency when they open a file, which would put the emoji on black.
 
     Args:
-        data_folder: the emoji data set (scripts/build_emoji_dataset.py).
-        output_folder: where the files go; they are named after the English names.
+        data_dir: the emoji data set (scripts/build_emoji_dataset.py).
+        output_dir: where the files go; they are named after the English names.
 
     Returns:
         The queries, one trained and one held out for each language: {"text", "language", "picture" (a file's stem),
@@ -54,7 +54,7 @@ def build_gallery(data_folder: str | Path, output_folder: str | Path) -> list[di
     Raises:
         FileNotFoundError: the data set is not there.
     """
-    data, output = Path(data_folder), Path(output_folder)
+    data, output = Path(data_dir), Path(output_dir)
     for file in ("pictures.parquet", "annotations.parquet"):
         if not (data / file).is_file():
             raise FileNotFoundError(f"No {file} in {data}: build it with scripts/build_emoji_dataset.py.")

@@ -14,7 +14,7 @@ def run(run_script):
 
 
 def test_missing_sources_are_one_sentence(run, tmp_path):
-    done = run("--font_path", tmp_path / "none.ttf", "--output_folder", tmp_path / "out")
+    done = run("--font_path", tmp_path / "none.ttf", "--output_dir", tmp_path / "out")
     assert done.returncode == 1
     assert "apt-get install fonts-noto-color-emoji" in done.stderr
     assert "Traceback" not in done.stderr
@@ -31,7 +31,7 @@ def test_builds_from_a_small_cldr(run, tmp_path):
             '<ldml><annotations><annotation cp="🚀" type="tts">rocket</annotation></annotations></ldml>',
             encoding="utf-8",
         )
-    done = run("--font_path", font, "--cldr_folder", tmp_path, "--output_folder", tmp_path / "out", "--held_out", 0)
+    done = run("--font_path", font, "--cldr_folder", tmp_path, "--output_dir", tmp_path / "out", "--held_out", 0)
     assert done.returncode == 0, done.stderr
     info = json.loads(done.stdout)
     assert info["statistics"]["pictures"] == info["statistics"]["pairs"] == 1

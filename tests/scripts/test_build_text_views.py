@@ -17,7 +17,7 @@ def test_columns_of_differing_files(run, tmp_path):
     pairs = pa.table({"question1": ["four five"], "question2": ["six seven"]})
     parquet.write_table(pairs, tmp_path / "pairs.parquet")
     columns = ["--text_columns", "sentence", "question1", "question2", "--words", 2, "--views", 3]
-    done = run("--files", tmp_path / "single.parquet", tmp_path / "pairs.parquet", "--output", tmp_path, *columns)
+    done = run("--files", tmp_path / "single.parquet", tmp_path / "pairs.parquet", "--output_dir", tmp_path, *columns)
     assert done.returncode == 0, done.stderr
     assert "3 phrases in 3 views" in done.stdout
     views = parquet.read_table(tmp_path / "train.parquet")["views"].to_pylist()
@@ -28,7 +28,7 @@ def test_columns_of_differing_files(run, tmp_path):
 
 def test_a_file_without_text_is_named(run, tmp_path):
     parquet.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
-    done = run("--files", tmp_path / "labels.parquet", "--output", tmp_path / "out")
+    done = run("--files", tmp_path / "labels.parquet", "--output_dir", tmp_path / "out")
     assert done.returncode == 1
     assert "labels.parquet has none of the columns ['text'] (--text_columns): ['label']" in done.stderr
     assert not (tmp_path / "out").exists()

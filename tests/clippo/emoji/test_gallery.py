@@ -22,7 +22,7 @@ def row(picture, language="de", split="train", name=None, name_in_train=False):
 
 
 @pytest.fixture(scope="module")
-def data_folder(tmp_path_factory):
+def data_dir(tmp_path_factory):
     """A data set of plain squares with the demo's emoji; every tenth pair held out."""
     folder = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
@@ -40,9 +40,9 @@ def data_folder(tmp_path_factory):
     return folder
 
 
-def test_build(data_folder, tmp_path):
-    queries = build_gallery(data_folder, tmp_path / "a")
-    assert queries == build_gallery(data_folder, tmp_path / "b")
+def test_build(data_dir, tmp_path):
+    queries = build_gallery(data_dir, tmp_path / "a")
+    assert queries == build_gallery(data_dir, tmp_path / "b")
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(files) == len(EMOJI) + 1 and "n_0.webp" in files
     for name in files:
