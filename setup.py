@@ -1,4 +1,4 @@
-"""Build and metadata. The two top-level folders become sub-packages of `clippo` (docs/architecture.md says why)."""
+"""Build and metadata. Three top-level folders become sub-packages of `clippo` (docs/architecture.md says why)."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def version() -> str:
-    """`clippo.__version__`, read as text: importing the package here would need torch at build time."""
+    """Return `clippo.__version__`, read as text, because an import would need torch at build time."""
     text = (HERE / "clippo" / "__init__.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE).group(1)
 
 
-# Which lower bounds were run, and with what, says CONTRIBUTING.md, "Versions".
+# CONTRIBUTING.md, "Versions", lists the versions that were run.
 INSTALL_REQUIRES = [
     "transformers>=5.18",  # the first whose top-level AutoImageProcessor works without torchvision
     "torch>=2.13",
@@ -35,8 +35,8 @@ EXTRAS_REQUIRE = {
     "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],
 }
-# Doors to other projects: not part of `all`, since they bring large trees of their own.
-DOORS = {
+# Adapters to other projects. They install many packages of their own, so `all` leaves them out.
+INTEGRATIONS = {
     "sentence-transformers": ["sentence-transformers>=6.2"],
     "search": ["faiss-cpu>=1.9"],
     "clip-benchmark": ["clip-benchmark>=1.6"],
@@ -46,7 +46,7 @@ EXTRAS_REQUIRE["all"] = sorted({requirement for extra in EXTRAS_REQUIRE.values()
 setup(
     name="clippo",
     version=version(),
-    description="CLIPPO in Hugging Face transformers: one vision transformer reads photographs and rendered text",
+    description="CLIPPO in Hugging Face transformers: one Vision Transformer embeds images and rendered text",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0 AND (OFL-1.1 OR GPL-2.0-or-later WITH Font-exception-2.0)",  # code and fonts
@@ -69,7 +69,7 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    # Named one by one: find_packages() would also take tests/, and could not see the two mapped folders.
+    # Named one by one: find_packages() would also take tests/ and would miss the mapped folders.
     packages=[
         "clippo",
         "clippo.conversion",
@@ -85,14 +85,26 @@ setup(
         "clippo.visualization",
         "clippo.modeling_clippo",
         "clippo.processing",
+        "clippo.recipes",  # data alone: no __init__.py
     ],
     package_dir={
         "clippo": "clippo",
         "clippo.modeling_clippo": "modeling_clippo",
         "clippo.processing": "processing",
+        "clippo.recipes": "recipes",
     },
-    package_data={"clippo": ["py.typed"], "clippo.evaluation": ["*.json"], "clippo.processing": ["fonts/*"]},
+    package_data={
+        "clippo": ["py.typed"],
+        "clippo.evaluation": ["*.json"],
+        "clippo.processing": ["fonts/*"],
+        "clippo.recipes": ["*.yaml", "*/*.yaml"],
+    },
+    entry_points={"console_scripts": ["clippo = clippo.cli:main"]},
+    # An editable install puts this folder on sys.path. The default mode installs an import hook, which comes too late
+    # when the working directory holds a clone named `clippo`: Python takes that folder for an empty namespace package
+    # (setuptools issue 3557).
+    options={"editable_wheel": {"mode": "compat"}},
     install_requires=INSTALL_REQUIRES,
-    extras_require={**EXTRAS_REQUIRE, **DOORS},
+    extras_require={**EXTRAS_REQUIRE, **INTEGRATIONS},
     zip_safe=False,  # FreeType opens the fonts by file name
 )

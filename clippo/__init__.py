@@ -1,20 +1,20 @@
-"""CLIPPO for Hugging Face transformers: one vision transformer reads photographs and rendered text.
+"""CLIPPO for Hugging Face transformers: one Vision Transformer embeds images and rendered text.
 
-`import clippo` registers every Auto class, so that `AutoModel.from_pretrained`, `AutoProcessor.from_pretrained` and
-`pipeline("zero-shot-image-classification")` know the model type "clippo".
+`import clippo` registers every Auto class. `AutoModel.from_pretrained`, `AutoProcessor.from_pretrained` and
+`pipeline("zero-shot-image-classification")` then know the model type "clippo".
 """
 
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# In a bare checkout the model and processing folders stand beside this one, not inside it: make
-# `clippo.modeling_clippo` and `clippo.processing` importable there too (setup.py maps them when installed).
+# In a checkout the folders of model and processing lie beside this one, not inside it. This line makes
+# `clippo.modeling_clippo` and `clippo.processing` importable there too; setup.py maps them in an installation.
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "modeling_clippo" / "modeling_clippo.py").is_file():
     __path__.append(str(_checkout))
 
-from transformers import (  # noqa: E402 - the path above has to be there first
+from transformers import (  # noqa: E402 - needs the path above
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
@@ -27,6 +27,7 @@ from transformers import (  # noqa: E402 - the path above has to be there first
 )
 from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
 
+from clippo import _moved  # noqa: E402
 from clippo.modeling_clippo import (  # noqa: E402
     ClippoConfig,
     ClippoForImageClassification,
@@ -38,6 +39,8 @@ from clippo.modeling_clippo import (  # noqa: E402
 )
 from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer  # noqa: E402
 
+_moved.install()
+
 AutoConfig.register(ClippoConfig.model_type, ClippoConfig, exist_ok=True)
 AutoModel.register(ClippoConfig, ClippoModel, exist_ok=True)
 AutoModelForZeroShotImageClassification.register(ClippoConfig, ClippoModel, exist_ok=True)
@@ -47,8 +50,8 @@ AutoModelForVisualQuestionAnswering.register(ClippoConfig, ClippoForVisualQuesti
 AutoImageProcessor.register(ClippoConfig, image_processor_classes={"pil": ClippoImageProcessor}, exist_ok=True)
 AutoTokenizer.register(ClippoConfig, ClippoTokenizer, exist_ok=True)
 AutoProcessor.register(ClippoConfig, ClippoProcessor, exist_ok=True)
-# transformers removed the task "visual-question-answering" and refuses it; under that name the pipeline comes out of
-# the checkpoint's own code, see pipeline_clippo.py.
+# transformers dropped the task "visual-question-answering" and refuses that name here. A checkpoint's own code still
+# registers it (pipeline_clippo.py).
 PIPELINE_REGISTRY.register_pipeline(
     "clippo-visual-question-answering",
     pipeline_class=ClippoVisualQuestionAnsweringPipeline,
@@ -56,8 +59,8 @@ PIPELINE_REGISTRY.register_pipeline(
     type="multimodal",
 )
 
-# From here on every save_pretrained, Trainer's checkpoints too, carries the code beside the weights, so that the folder
-# opens with trust_remote_code=True where this package is not installed.
+# Every save_pretrained, also that of Trainer, then writes the code beside the weights. The saved folder opens with
+# trust_remote_code=True where this package is not installed.
 ClippoConfig.register_for_auto_class()
 ClippoModel.register_for_auto_class("AutoModel")
 ClippoVisionModel.register_for_auto_class("AutoModel")

@@ -1,4 +1,4 @@
-"""What an installation contains, and that `import clippo` is the same from a checkout and from a wheel."""
+"""Contents of an installation; `import clippo` is the same from a checkout, an editable install and a wheel."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import pytest
 import clippo
 
 ROOT = Path(__file__).resolve().parents[1]
-MAPPED = {"clippo": "clippo", "modeling_clippo": "clippo/modeling_clippo", "processing": "clippo/processing"}
+MAPPED = {"clippo": "clippo"} | {name: f"clippo/{name}" for name in ("modeling_clippo", "processing", "recipes")}
 BUILD_INPUTS = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "THIRD_PARTY_NOTICES.md", "README.md")
 BUILD = "from setuptools import build_meta; build_meta.build_{kind}({out!r})"
 
@@ -35,14 +35,23 @@ def run(code: str, cwd: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
+def run_installed(code: str, site: Path, cwd: Path) -> str:
+    """Output of `code` where `site` is a site-packages folder: its .pth files are read, unlike those on PYTHONPATH."""
+    return run(f"import site; site.addsitedir({str(site)!r})\n{code}", cwd=cwd)
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """A copy to build in, because setuptools writes into the folder that it builds from."""
+    for name in (*MAPPED, "tests", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "goldens"))
+    for name in BUILD_INPUTS:
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory) -> Path:
-    """A source distribution, built in a copy because setuptools writes into the folder that it builds from."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in (*MAPPED, "tests", "scripts"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "goldens"))
-    for name in BUILD_INPUTS:
-        shutil.copy(ROOT / name, copy)
+    copy = copy_of_the_checkout(tmp_path_factory.mktemp("checkout"))
     run(BUILD.format(kind="sdist", out="dist"), cwd=copy)
     (archive,) = (copy / "dist").glob("*.tar.gz")
     return archive
@@ -58,6 +67,17 @@ def wheel(sdist, tmp_path_factory) -> Path:
     run(BUILD.format(kind="wheel", out="dist"), cwd=source)
     (built,) = (source / "dist").glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory) -> tuple[Path, Path]:
+    """A clone named `clippo` and a site-packages folder with its editable installation, as pip writes it."""
+    clone = copy_of_the_checkout(tmp_path_factory.mktemp("folder above") / "clippo")
+    run(BUILD.format(kind="editable", out="dist"), cwd=clone)
+    (built,) = (clone / "dist").glob("*.whl")
+    site = tmp_path_factory.mktemp("site")
+    zipfile.ZipFile(built).extractall(site)
+    return clone, site
 
 
 def shipped_files() -> set[str]:
@@ -93,6 +113,7 @@ def test_sdist_holds_what_a_build_needs_and_no_tests(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "LICENSE", "modeling_clippo/modeling_clippo.py"} <= names
+    assert "recipes/evaluation/emoji.yaml" in names
     assert not {name for name in names if name.startswith(("tests", "scripts", "data/"))}
 
 
@@ -107,14 +128,14 @@ def test_the_wheels_metadata_agrees_with_the_package(wheel):
     }
 
 
-# Extras that open doors to other projects; the suite runs without them, so no version of theirs is pinned.
-DOORS = ("sentence-transformers", "search", "clip-benchmark")
+# Extras for adapters to other projects. The suite runs without them, so no version of theirs is pinned.
+INTEGRATIONS = ("sentence-transformers", "search", "clip-benchmark")
 
 
 def test_constraints_pin_every_direct_requirement(wheel):
     required = metadata_of(wheel).get_all("Requires-Dist")
-    ours = [line for line in required if not any(f'extra == "{door}"' in line for door in DOORS)]
-    assert len(required) - len(ours) == len(DOORS)
+    ours = [line for line in required if not any(f'extra == "{door}"' in line for door in INTEGRATIONS)]
+    assert len(required) - len(ours) == len(INTEGRATIONS)
     direct = {line.split(">=")[0].lower() for line in ours}
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0] for line in lines if "==" in line and not line.startswith("#")}
@@ -138,6 +159,36 @@ def test_import_from_a_wheel(wheel, tmp_path):
     assert Path(where) == site / "clippo" / "__init__.py"
     assert model == "clippo.modeling_clippo.modeling_clippo"
     assert tokenizer == "clippo.processing.tokenization_clippo"
+
+
+def test_import_from_the_folder_above_an_editable_clone(editable):
+    """There `clippo` is also a folder of the working directory, which Python takes for an empty namespace package."""
+    clone, site = editable
+    bare, where, model, tokenizer = run_installed(WHERE, site, cwd=clone.parent).split("|")
+    assert bare == "[]"
+    assert Path(where) == clone / "clippo" / "__init__.py"
+    assert model == "clippo.modeling_clippo.modeling_clippo"
+    assert tokenizer == "clippo.processing.tokenization_clippo"
+
+
+RECIPE = "from clippo.recipe_files import find_recipe; print(find_recipe('emoji'), find_recipe('evaluation/emoji'))"
+
+
+def test_recipes_are_found_in_every_kind_of_installation(wheel, editable, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    clone, site = editable
+    for found, folder in (
+        (run(RECIPE, cwd=ROOT), ROOT / "recipes"),
+        (run_installed(RECIPE, tmp_path, cwd=tmp_path), tmp_path / "clippo" / "recipes"),
+        (run_installed(RECIPE, site, cwd=clone.parent), clone / "recipes"),
+    ):
+        assert found == f"{folder / 'emoji.yaml'} {folder / 'evaluation' / 'emoji.yaml'}"
+
+
+def test_the_wheel_brings_the_command(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert "clippo = clippo.cli:main" in archive.read(name).decode()
 
 
 def test_the_wheel_renders_with_its_own_font(wheel, tmp_path):

@@ -216,7 +216,7 @@ def convert_checkpoint(
     resolution: int | Sequence[int] | None = None,
     dtype: str = "float32",
     font: str | os.PathLike | Sequence[str | os.PathLike] = "official",
-    cache_folder: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
 ) -> ConversionReport:
     """An official checkpoint as a folder for `AutoModel` and `AutoProcessor`: config, safetensors, processor, font.
 
@@ -226,7 +226,7 @@ def convert_checkpoint(
         resolution: As in `model_from_params`; the processor follows.
         dtype: Precision of the saved weights, a key of `DTYPES`.
         font: What texts are rendered with, see `clippo.conversion.official_files.resolve_font`.
-        cache_folder: Where downloads are kept.
+        cache_dir: Where downloads are kept.
 
     Returns:
         The self-check of the folder as it was read back from disk.
@@ -239,11 +239,11 @@ def convert_checkpoint(
         raise ConversionError(f"Unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}.")
     if Path(output).is_file():
         raise ConversionError(f"The output {output} is a file; name a folder.")
-    params = read_checkpoint(find_checkpoint(checkpoint, cache_folder))
+    params = read_checkpoint(find_checkpoint(checkpoint, cache_dir))
     model = model_from_params(params, resolution)
     if resolution is not None:
         params = {**params, "img/pos_embedding": params_from_model(model)["img/pos_embedding"]}
-    processor = build_processor(model.config, resolve_font(font, cache_folder))
+    processor = build_processor(model.config, resolve_font(font, cache_dir))
     model.to(DTYPES[dtype]).save_pretrained(output)
     processor.save_pretrained(output)
     return check_folder(output, params, DTYPES[dtype])

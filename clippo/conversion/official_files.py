@@ -47,17 +47,17 @@ class OfficialFileError(ValueError):
     """An official file cannot be found, downloaded or trusted. The message is one sentence with the remedy."""
 
 
-def default_cache_folder() -> Path:
+def default_cache_dir() -> Path:
     """Where downloads are kept: `clippo/` beside the other caches of Hugging Face."""
     return Path(HF_HOME) / "clippo"
 
 
-def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike | None = None) -> Path:
+def find_checkpoint(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> Path:
     """Path of a big_vision checkpoint given as a local file or by its released name; downloads only in the second case.
 
     Args:
         source: A path, or one of `RELEASED_CHECKPOINTS`, with or without ".npz" and the gs:// path of the bucket.
-        cache_folder: Where a download is kept and looked for (default: `default_cache_folder()`).
+        cache_dir: Where a download is kept and looked for (default: `default_cache_dir()`).
 
     Raises:
         OfficialFileError: No such file and no such name, or the download failed. The released files have no published
@@ -71,7 +71,7 @@ def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike |
         raise OfficialFileError(
             f"{str(source)!r} is neither a file nor a released checkpoint; those are {', '.join(RELEASED_CHECKPOINTS)}."
         )
-    cached = Path(cache_folder or default_cache_folder()) / f"{name}.npz"
+    cached = Path(cache_dir or default_cache_dir()) / f"{name}.npz"
     if not cached.is_file():
         by_hand = f"get {CHECKPOINT_BUCKET}{name}.npz by other means and pass the path of the file"
         download(f"{CHECKPOINT_URL}{name}.npz", cached, by_hand)
@@ -79,29 +79,29 @@ def find_checkpoint(source: str | os.PathLike, cache_folder: str | os.PathLike |
 
 
 def find_official_font(
-    folder: str | os.PathLike | None = None, cache_folder: str | os.PathLike | None = None
+    folder: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None
 ) -> list[Path]:
     """The two `.hex` files of Unifont 9.0.06, which the released checkpoints read by, checked against their sha256.
 
     Args:
         folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONTS` says
             where; without that they come from the cache folder or, the first time, from unifoundry.com.
-        cache_folder: Where downloads and unpacked files are kept (default: `default_cache_folder()`).
+        cache_dir: Where downloads and unpacked files are kept (default: `default_cache_dir()`).
 
     Raises:
         OfficialFileError: A file is missing from the folder, has another hash, or cannot be downloaded.
     """
     folders = [folder] if folder else os.environ.get(FONT_FOLDERS_VARIABLE, "").split(os.pathsep)
     folders = [Path(path) for path in folders if path]
-    cache_folder = Path(cache_folder or default_cache_folder())
+    cache_dir = Path(cache_dir or default_cache_dir())
     paths = []
     for name in FONT_SHA256:
         if folders:
-            path = _find_font_file(folders, name, cache_folder)
+            path = _find_font_file(folders, name, cache_dir)
         else:
-            path = cache_folder / name
+            path = cache_dir / name
             if not path.is_file():
-                packed = cache_folder / f"{name}.gz"
+                packed = cache_dir / f"{name}.gz"
                 by_hand = f"put {' and '.join(FONT_SHA256)} in a folder and pass it, or set {FONT_FOLDERS_VARIABLE}"
                 download(f"{FONT_URL}{name}.gz", packed, by_hand)
                 try:
@@ -119,14 +119,14 @@ def check_font_file(path: Path) -> None:
 
 
 def resolve_font(
-    font: str | os.PathLike | Sequence[str | os.PathLike] = "official", cache_folder: str | os.PathLike | None = None
+    font: str | os.PathLike | Sequence[str | os.PathLike] = "official", cache_dir: str | os.PathLike | None = None
 ) -> list[Path] | None:
     """What `FontChain.from_source` should read for the `font` a user asked for.
 
     Args:
         font: "official" (Unifont 9.0.06, see `find_official_font`), "default" (the font packaged here), a folder that
             holds the official files, or one or several font files, the first that has a character winning.
-        cache_folder: As in `find_official_font`.
+        cache_dir: As in `find_official_font`.
 
     Returns:
         Font files in order, or None for the packaged font.
@@ -136,7 +136,7 @@ def resolve_font(
     """
     fonts = [font] if isinstance(font, (str, os.PathLike)) else list(font)
     if fonts == ["official"]:
-        return find_official_font(cache_folder=cache_folder)
+        return find_official_font(cache_dir=cache_dir)
     if fonts == ["default"]:
         logger.warning(
             "Using the packaged Unifont 15.0.01 instead of the official 9.0.06: 45 of the 147 reference strings render "
@@ -144,7 +144,7 @@ def resolve_font(
         )
         return None
     if len(fonts) == 1 and Path(fonts[0]).is_dir():
-        return find_official_font(fonts[0], cache_folder)
+        return find_official_font(fonts[0], cache_dir)
     paths = [Path(name) for name in fonts]
     for path in paths:
         if not path.is_file():
@@ -187,13 +187,13 @@ def download(url: str, target: Path, by_hand: str) -> None:
         os.replace(partial, target)
 
 
-def _find_font_file(folders: Sequence[Path], name: str, cache_folder: Path) -> Path:
+def _find_font_file(folders: Sequence[Path], name: str, cache_dir: Path) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
         if (folder / f"{name}.gz").is_file():
-            _unpack(folder / f"{name}.gz", cache_folder / name)
-            return cache_folder / name
+            _unpack(folder / f"{name}.gz", cache_dir / name)
+            return cache_dir / name
     searched = ", ".join(map(str, folders))
     raise OfficialFileError(f"The folder {searched} has neither {name} nor {name}.gz; get it from {FONT_URL}{name}.gz.")
 

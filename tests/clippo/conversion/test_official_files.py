@@ -110,11 +110,11 @@ def test_file_addresses_work(tmp_path):
 
 def test_the_font_is_downloaded_unpacked_and_kept(server, tmp_path):
     put_fonts(server, packed=True)
-    paths = find_official_font(cache_folder=tmp_path / "cache")
+    paths = find_official_font(cache_dir=tmp_path / "cache")
     assert [path.read_bytes() for path in paths] == list(FONTS.values())
     for file in server.iterdir():
         file.unlink()
-    assert find_official_font(cache_folder=tmp_path / "cache") == paths
+    assert find_official_font(cache_dir=tmp_path / "cache") == paths
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -140,7 +140,7 @@ def test_a_wrong_download_of_the_font_is_not_kept(content, server, tmp_path):
     put_fonts(server, packed=True)
     (server / "unifont_upper-9.0.06.hex.gz").write_bytes(content)
     with pytest.raises(OfficialFileError, match=r"its sha256 is|not a whole gzip file"):
-        find_official_font(cache_folder=tmp_path / "cache")
+        find_official_font(cache_dir=tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["unifont-9.0.06.hex"]
 
 

@@ -1,0 +1,100 @@
+"""The console command `clippo`: one table of sub-commands, each imported when it is called.
+
+    clippo pretrain emoji --output_dir runs/emoji
+    python -m clippo evaluate retrieval --help          # the same from a checkout that is not installed
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import clippo
+
+
+class Command(NamedTuple):
+    """One sub-command: the function that runs it, as "module:function", and its line in `clippo --help`."""
+
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "evaluate": Command("clippo.evaluation.command:main", "Zero-shot, retrieval, probes, STS, bitext, modality gap."),
+    "convert": Command("clippo.conversion.command:main_convert", "Official big_vision checkpoints to folders and back."),
+    "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
+}
+
+
+def overview() -> str:
+    """Text of `clippo --help`."""
+    width = max(map(len, COMMANDS)) + 2
+    commands = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: clippo [--help] [--version] COMMAND ...",
+            "",
+            "CLIPPO for Hugging Face transformers: one Vision Transformer embeds images and rendered text.",
+            "",
+            "commands:",
+            *commands,
+            "",
+            "`clippo COMMAND --help` lists the options of a command.",
+        ]
+    )
+
+
+def find_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Split a command line into the name of a sub-command and the rest.
+
+    Args:
+        arguments: Command line without the program's name.
+
+    Returns:
+        A key of `COMMANDS`, of one or two words, and the arguments after it.
+
+    Raises:
+        SystemExit: No sub-command has that name. The message suggests the nearest one.
+    """
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            return name, list(arguments[words:])
+    group = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    typed = " ".join(arguments[: 2 if group else 1])
+    nearest = group or difflib.get_close_matches(typed, _first_words(), n=1) or _first_words()
+    raise SystemExit(f"error: clippo has no command {typed!r}; choose from: {', '.join(nearest)} (clippo --help).")
+
+
+def _first_words() -> list[str]:
+    return list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the sub-command that `argv` names.
+
+    Args:
+        argv: Command line without the program's name; default: `sys.argv[1:]`.
+
+    Raises:
+        SystemExit: The name is unknown, or the sub-command ends this way.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+    elif arguments[0] == "--version":
+        print(f"clippo {clippo.__version__}")
+    else:
+        name, rest = find_command(arguments)
+        module, function = COMMANDS[name].function.split(":")
+        run = getattr(importlib.import_module(module), function)
+        program, sys.argv[0] = sys.argv[0], f"clippo {name}"  # argparse prints it in usage lines
+        try:
+            run(rest)
+        finally:
+            sys.argv[0] = program
+
+
+if __name__ == "__main__":
+    main()
