@@ -1,7 +1,7 @@
 """The console command `clippo`: one table of sub-commands, each imported when it is called.
 
-    clippo pretrain emoji --output_dir runs/emoji
-    python -m clippo evaluate retrieval --help          # the same from a checkout that is not installed
+clippo pretrain emoji --output_dir runs/emoji
+python -m clippo evaluate retrieval --help          # the same from a checkout that is not installed
 """
 
 import difflib
@@ -21,8 +21,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "evaluate": Command("clippo.evaluation.command:main", "Zero-shot, retrieval, probes, STS, bitext, modality gap."),
-    "convert": Command("clippo.conversion.command:main_convert", "Official big_vision checkpoints to folders and back."),
+    "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
 }
 

@@ -21,7 +21,7 @@ from clippo.conversion.npz import ConversionError, read_checkpoint, same_bits, w
 from clippo.conversion.official_files import find_checkpoint, resolve_font
 from clippo.conversion.report import ConversionReport, StageReport
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
-from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
+from clippo.processing import ClippoProcessor
 from clippo.surgery import resize_canvas
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -243,24 +243,10 @@ def convert_checkpoint(
     model = model_from_params(params, resolution)
     if resolution is not None:
         params = {**params, "img/pos_embedding": params_from_model(model)["img/pos_embedding"]}
-    processor = build_processor(model.config, resolve_font(font, cache_dir))
+    processor = ClippoProcessor.from_size(model.config.image_size, font_file=resolve_font(font, cache_dir))
     model.to(DTYPES[dtype]).save_pretrained(output)
     processor.save_pretrained(output)
     return check_folder(output, params, DTYPES[dtype])
-
-
-def build_processor(config: ClippoConfig, font: Sequence[str | os.PathLike] | None = None) -> ClippoProcessor:
-    """A processor for models of this config: the official image resize and renderer at the model's canvas size.
-
-    Args:
-        config: Of the model.
-        font: Font files in order, or None for the packaged font.
-    """
-    height, width = config.canvas_size
-    return ClippoProcessor(
-        image_processor=ClippoImageProcessor(size={"height": height, "width": width}),
-        tokenizer=ClippoTokenizer(font_file=font, canvas_size=config.image_size),
-    )
 
 
 def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype: torch.dtype) -> ConversionReport:

@@ -53,7 +53,10 @@ def test_resolution_dtype_and_the_font_folder_of_the_environment(shared, tmp_pat
     [
         (["--output_dir", "x"], "pass --checkpoint with --output_dir (.npz to folder) or --model with --to_npz (back)"),
         (["--to_npz", "x", "--checkpoint", "y", "--output_dir", "z"], "pass --checkpoint with --output_dir"),
-        (["--output_dir", "x", "--checkpoint", "clippo_l16"], "'clippo_l16' is neither a file nor a released checkpoint"),
+        (
+            ["--output_dir", "x", "--checkpoint", "clippo_l16"],
+            "'clippo_l16' is neither a file nor a released",
+        ),
         (["--output_dir", "x", "--checkpoint", __file__], "is not an .npz archive or was cut short"),
         (["--to_npz", "x", "--model", str(ROOT / "tests")], "it has no config.json"),
     ],

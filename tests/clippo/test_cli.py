@@ -1,0 +1,90 @@
+"""The console command: help of every sub-command, version, unknown names, old import names."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+import clippo
+from clippo import _moved, cli, recipe_files
+
+from ..conftest import ROOT
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_a_help(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*name.split(), "--help"])
+    assert stopped.value.code in (0, None)
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: clippo {name} ") and "%(" not in output
+
+
+def test_the_overview_lists_every_command(capsys):
+    for arguments in ([], ["--help"], ["-h"]):
+        cli.main(arguments)
+        output = capsys.readouterr().out
+        assert all(f"\n  {name} " in output for name in cli.COMMANDS)
+
+
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"clippo {clippo.__version__}\n"
+
+
+@pytest.mark.parametrize(("typed", "suggested"), [(["exprot"], "export"), (["convret", "x"], "convert")])
+def test_an_unknown_command_suggests_the_nearest(typed, suggested):
+    with pytest.raises(SystemExit, match=f"error: clippo has no command '{typed[0]}'; choose from: {suggested} "):
+        cli.main(typed)
+
+
+def test_a_name_like_nothing_lists_all():
+    with pytest.raises(SystemExit, match=f"choose from: {next(iter(cli.COMMANDS)).split()[0]}, "):
+        cli.main(["zzz"])
+
+
+def test_as_a_process():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "clippo", "exprot"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "choose from: export" in done.stderr and "Traceback" not in done.stderr
+
+
+class TestRecipes:
+    def test_names(self):
+        assert {"emoji", "flickr8k", "evaluation/emoji", "accelerate/ddp"} <= set(recipe_files.recipe_names())
+
+    @pytest.mark.parametrize("name", ["emoji", "emoji.yaml", "recipes/emoji.yaml"])
+    def test_a_shipped_recipe_is_found(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert recipe_files.find_recipe(name) == ROOT / "recipes" / "emoji.yaml"
+
+    def test_a_file_wins(self, tmp_path, monkeypatch):
+        (tmp_path / "emoji.yaml").touch()
+        monkeypatch.chdir(tmp_path)
+        assert recipe_files.find_recipe("emoji.yaml").resolve() == tmp_path / "emoji.yaml"
+
+    def test_an_unknown_name_lists_the_nearest(self):
+        with pytest.raises(FileNotFoundError, match=r"'flicker8k' is neither a file nor .* are flickr8k"):
+            recipe_files.find_recipe("flicker8k")
+
+
+@pytest.mark.parametrize("old", _moved.MOVED)
+class TestMovedNames:
+    def test_the_old_name_is_refused_with_the_new_one(self, old):
+        message = rf"{old} is now {_moved.MOVED[old]} \(CHANGELOG.md"
+        package, _, name = old.rpartition(".")
+        with pytest.raises(ImportError, match=message):
+            importlib.import_module(old)
+        with pytest.raises(ImportError, match=message):
+            exec(f"from {package} import {name}")
+
+    def test_the_new_name_exists(self, old):
+        new = _moved.MOVED[old]
+        package, _, name = new.rpartition(".")
+        try:
+            importlib.import_module(new)
+        except ModuleNotFoundError as error:
+            if error.name.startswith("clippo"):
+                assert hasattr(importlib.import_module(package), name)
