@@ -3,7 +3,8 @@
 from clippo.data.augmentation import PhotoAugmentation
 from clippo.data.collator import ContrastiveCollator
 from clippo.data.mixture import PairMixture, SourcePairs
-from clippo.data.sources import SourceSpec
+from clippo.data.sources import load_rows
+from clippo.data.specs import SourceSpec
 from clippo.data.streaming import PairStream
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "PhotoAugmentation",
     "SourcePairs",
     "SourceSpec",
+    "load_rows",
 ]

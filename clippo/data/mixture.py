@@ -14,7 +14,8 @@ from clippo.data.pictures import UnusableRow
 from clippo.data.samples import image_text_item, sentence_pairs, text_text_item
 from clippo.data.sampling import Draw, DrawSampler, KeyedDataset, as_draw, rows_per_batch
 from clippo.data.sentences import RULES_VERSION
-from clippo.data.sources import SourceSpec, open_source
+from clippo.data.sources import open_source
+from clippo.data.specs import SourceSpec
 
 logger = logging.getLogger(__name__)
 

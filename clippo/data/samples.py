@@ -8,7 +8,7 @@ import numpy as np
 from clippo.data.filters import is_descriptive
 from clippo.data.pictures import UnusableRow, read_picture
 from clippo.data.sentences import RULES_VERSION, consecutive_sentences
-from clippo.data.sources import SourceSpec
+from clippo.data.specs import SourceSpec
 
 
 def draw_several(count: int, wanted: int, generator: np.random.Generator) -> list[int]:

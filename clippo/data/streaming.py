@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
+from clippo.data.damage import find_unreadable
 from clippo.data.mixture import MAX_IN_A_ROW, check_mixture, report_unusable
 from clippo.data.pictures import UnusableRow
 from clippo.data.samples import document_item, image_text_item, text_text_item
 from clippo.data.sampling import rows_per_batch
-from clippo.data.sources import SourceSpec, find_unreadable, open_source
+from clippo.data.sources import open_source
+from clippo.data.specs import SourceSpec
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ class PairStream(IterableDataset):
                     yield StreamedRow(count, cells, int(seeds.integers(2**62)))
                     count += 1
             except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
-                where = find_unreadable(spec) or f"a shard of {spec.path}"
+                where = find_unreadable(spec.path, spec.name) or f"a shard of {spec.path}"
                 raise RuntimeError(
                     f"{spec.name}: {where} cannot be read ({type(error).__name__}: {error}); found after {count} rows "
                     "of a pass. Download it again or take it out of the pattern."

@@ -22,7 +22,8 @@ import numpy as np
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
-from clippo.emoji.cldr import Annotation, cldr_version, dominant_script, list_languages, read_annotations
+from clippo.data.writing_systems import dominant_script
+from clippo.emoji.cldr import Annotation, cldr_version, list_languages, read_annotations
 from clippo.processing.rendering_clippo import TextRenderer
 
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")

@@ -6,8 +6,6 @@ The files are what Debian's package `unicode-cldr-core` installs: `annotations/<
 """
 
 import re
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -64,26 +62,6 @@ def read_annotations(folder: Path, language: str) -> dict[str, Annotation]:
     return {
         cp: Annotation(name, tuple(word for word in keywords.get(cp, ()) if word != name)) for cp, name in names.items()
     }
-
-
-def dominant_script(texts: list[str]) -> str:
-    """The script most letters of `texts` are written in, e.g. "Latin"; "Han" for CJK, "Japanese" where kana join it.
-
-    Read off the first word of each letter's Unicode name, since Python carries no script property.
-    """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        for char in text:
-            if char.isalpha():
-                word = unicodedata.name(char, "UNKNOWN").split()[0]
-                counts["KANA" if word in ("HIRAGANA", "KATAKANA") else word] += 1
-    if not counts:
-        return "None"
-    # Japanese mixes three scripts, and either of the two may lead: any real share of kana marks it.
-    if counts["KANA"] > 0.1 * counts.total():
-        return "Japanese"
-    script = counts.most_common(1)[0][0]
-    return {"CJK": "Han"}.get(script, script.capitalize())
 
 
 def cldr_version(folder: Path) -> str:

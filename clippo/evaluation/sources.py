@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import ClassLabel, Image, IterableDataset, load_dataset
 
-from clippo.emoji.cldr import dominant_script
+from clippo.data.writing_systems import dominant_script
 
 CROSSMODAL_3600 = (
     "ar bn cs da de el en es fa fi fil fr hi hr hu id it he ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"

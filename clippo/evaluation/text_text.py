@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from datasets import load_dataset
 
-from clippo.emoji.cldr import dominant_script
+from clippo.data.writing_systems import dominant_script
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.metrics import BitextAccuracy, SemanticSimilarity
 from clippo.evaluation.report import Report

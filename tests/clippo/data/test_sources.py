@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from clippo.data import PairStream, SourcePairs, SourceSpec
+from clippo.data.damage import find_unreadable
 from clippo.data.sampling import Draw
-from clippo.data.sources import find_unreadable, open_source
+from clippo.data.sources import open_source
 
 DOCUMENT = "One sentence is here. Two sentences are here."
 
@@ -96,7 +97,7 @@ def test_a_parquet_file_that_breaks_in_the_middle_is_named(tmp_path):
         texts = datasets.Dataset.from_dict({"text": [f"{DOCUMENT} Number {i}." for i in range(2000)]})
         texts.to_parquet(str(tmp_path / f"{number}.parquet"))
     spec = SourceSpec(path=str(tmp_path / "*.parquet"), kind="text_text", text_column="text", streaming=True, name="c4")
-    assert find_unreadable(spec) is None
+    assert find_unreadable(spec.path, spec.name) is None
     broken = tmp_path / "1.parquet"
     chunk = parquet.ParquetFile(broken).metadata.row_group(0).column(0)
     content = bytearray(broken.read_bytes())

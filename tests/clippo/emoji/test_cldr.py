@@ -2,7 +2,7 @@
 
 import pytest
 
-from clippo.emoji.cldr import Annotation, cldr_version, dominant_script, list_languages, read_annotations
+from clippo.emoji.cldr import Annotation, cldr_version, list_languages, read_annotations
 
 
 def test_regional_files_are_not_languages(cldr_folder):
@@ -30,23 +30,6 @@ def test_a_character_without_a_name_is_not_annotated(tmp_path):
 def test_missing_folder_names_the_package(tmp_path):
     with pytest.raises(FileNotFoundError, match="apt-get install unicode-cldr-core"):
         list_languages(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("texts", "script"),
-    [
-        (["grinning face", "flag: España"], "Latin"),
-        (["ухмыляющееся лицо", "ok"], "Cyrillic"),
-        (["嘿嘿", "表情"], "Han"),
-        (["にっこり笑う", "国旗", "ロケット"], "Japanese"),
-        (["웃는 얼굴"], "Hangul"),
-        (["وجه ضاحك"], "Arabic"),
-        (["हँसता चेहरा"], "Devanagari"),
-        (["123 !", ""], "None"),
-    ],
-)
-def test_dominant_script(texts, script):
-    assert dominant_script(texts) == script
 
 
 def test_cldr_version(cldr_folder, tmp_path):

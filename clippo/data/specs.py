@@ -1,0 +1,115 @@
+"""Specification of one data source, as a recipe writes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from huggingface_hub.dataclasses import StrictDataclassFieldValidationError, strict
+
+KINDS = ("image_text", "text_text")
+
+
+@strict
+@dataclass
+class SourceSpec:
+    """One source of a training or validation mixture, as written in a recipe.
+
+    Args:
+        path: Glob of .parquet, .json, .jsonl, .csv (these three also .gz), .arrow or .tar (WebDataset) files; a folder
+            of pictures with a metadata file; or the name of a data set on the hub.
+        kind: "image_text", or "text_text" for pairs of texts.
+        name: What messages call it; the path by default.
+        weight: Share of the batch; the weights of a mixture sum to 1.
+        split, config: Of a data set on the hub; `split` also of an image folder with folders for its splits.
+        streaming: Read on the fly instead of by random access; WebDataset shards usually are.
+        image_column: Column of the pictures.
+        caption_columns: Column(s) of texts, strings or lists of strings; "json.title" is the field `title` of a column
+            `json`, which is where WebDataset shards keep them. Image-text: one of all captions of a row is drawn each
+            time. Text-text: two different ones are.
+        fields: "all" draws among all captions of all columns; "one" first draws a column, then a caption in it, which
+            is how YFCC's title, description and tags are used.
+        descriptive_only: Drop captions that describe nothing (file names, dates, camera defaults).
+        text_column: Text-text: column of documents, read as pairs of consecutive sentences.
+        min_chars, max_chars: Lengths of such sentences; longer ones would be cut by the canvas.
+
+    Raises:
+        StrictDataclassFieldValidationError: A value of another type.
+        ValueError: Values that do not go together; nothing that is set stays without effect.
+    """
+
+    path: str
+    kind: str = "image_text"
+    name: str | None = None
+    weight: float | int = 1.0
+    split: str = "train"
+    config: str | None = None
+    streaming: bool = False
+    image_column: str = "image"
+    caption_columns: str | list[str] | None = None
+    fields: str = "all"
+    descriptive_only: bool = False
+    text_column: str | None = None
+    min_chars: int = 8
+    max_chars: int = 200
+
+    def __post_init__(self):
+        self.name = self.name or self.path
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.name}: kind={self.kind!r} is not known; write one of {', '.join(KINDS)}.")
+        if self.fields not in ("all", "one"):
+            raise ValueError(f"{self.name}: fields={self.fields!r} is not known; write 'all' or 'one'.")
+        if isinstance(self.caption_columns, str):
+            self.caption_columns = [self.caption_columns]
+        if self.kind == "text_text" and (self.text_column is None) == (not self.caption_columns):
+            raise ValueError(
+                f"{self.name}: a text_text source takes text_column (documents) or caption_columns (several texts a "
+                "row), one of the two."
+            )
+        if self.kind == "image_text" and not self.caption_columns:
+            raise ValueError(f"{self.name}: an image_text source needs caption_columns.")
+        if self.kind == "image_text":
+            self._refuse("an image_text source", "text_column", "min_chars", "max_chars")
+        elif self.text_column is not None:
+            self._refuse("documents", "fields", "descriptive_only", "image_column")
+        else:
+            self._refuse("pairs of captions", "fields", "image_column", "min_chars", "max_chars")
+        if not 1 <= self.min_chars <= self.max_chars:
+            raise ValueError(
+                f"{self.name}: min_chars={self.min_chars} and max_chars={self.max_chars} must be a rising range from 1."
+            )
+
+    def _refuse(self, what: str, *names: str) -> None:
+        """An error for options that would have no effect here."""
+        defaults = {field.name: field.default for field in fields(self)}
+        given = [name for name in names if getattr(self, name) != defaults[name]]
+        if given:
+            raise ValueError(f"{self.name}: {', '.join(given)} would have no effect on {what}; leave it out.")
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, Any]) -> "SourceSpec":
+        """From a mapping of a recipe.
+
+        Raises:
+            ValueError: No mapping, a key that no field is called, no path, or values that cannot be.
+        """
+        known = [field.name for field in fields(cls)]
+        if not isinstance(spec, Mapping):
+            raise ValueError(f"A source is a mapping of {', '.join(known)}, got {spec!r}.")
+        unknown = sorted(set(map(str, spec)) - set(known))
+        if unknown or "path" not in spec:
+            wrong = f"has unknown keys {', '.join(unknown)}" if unknown else "has no path"
+            raise ValueError(f"The source {dict(spec)} {wrong}; a source knows {', '.join(known)}.")
+        try:
+            return cls(**spec)
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(f"The source {spec.get('name') or spec['path']}: {error.__cause__ or error}.") from error
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns of documents or captions."""
+        return [self.text_column] if self.text_column is not None else list(self.caption_columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return [*([self.image_column] if self.kind == "image_text" else []), *self.text_columns]
