@@ -1,17 +1,9 @@
 """Fine-tune a CLIPPO on GLUE: `python scripts/finetune_glue.py --model FOLDER --tasks mrpc rte --output_dir runs/glue`.
 
-All of transformers' TrainingArguments are understood; a recipe (YAML or JSON) may come first. A stopped run goes on
-when the same command is given again.
+`--help` lists all arguments. The same command resumes an interrupted run.
 """
 
-import logging
-import sys
-
-from clippo.tasks.glue.finetune import GlueArguments, GlueTrainingArguments, markdown, run_glue
-from clippo.training.arguments import parse_recipe
+from clippo.tasks.glue.finetune import main
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        raise SystemExit(__doc__)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    print(markdown(run_glue(*parse_recipe((GlueArguments, GlueTrainingArguments), sys.argv[1:]))))
+    main()

@@ -20,24 +20,29 @@ CITATION = """\
 """
 
 
-class _Metric(evaluate.Metric):
-    """What ours share: results kept in memory, nothing downloaded."""
+class LocalMetric(evaluate.Metric):
+    """Base of all metrics: nothing is downloaded, and the examples of one process stay in memory.
+
+    Subclasses set `inputs`, the features of "predictions" and "references", and `_compute`.
+    """
 
     inputs: dict
+    citation = CITATION
 
-    def __init__(self, **kwargs):
-        super().__init__(**{"keep_in_memory": True, **kwargs})
+    def __init__(self, *args, keep_in_memory: bool = True, **kwargs):
+        # The library's default, a file in the cache, makes concurrent evaluations wait for each other.
+        super().__init__(*args, keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=self.__doc__,
-            citation=CITATION,
+            citation=self.citation,
             inputs_description=self.__doc__,
             features=datasets.Features(self.inputs),
         )
 
 
-class RecallAtK(_Metric):
+class RecallAtK(LocalMetric):
     """Recall at 1, 5 and 10 and the median place.
 
     Args:
@@ -57,7 +62,7 @@ class RecallAtK(_Metric):
         return {**recall_at_k(place, tuple(ks)), "median_rank": float(np.median(np.asarray(predictions)) + 1)}
 
 
-class ClassificationAccuracy(_Metric):
+class ClassificationAccuracy(LocalMetric):
     """Top-1, top-5 and mean per-class accuracy.
 
     Args:
@@ -84,7 +89,7 @@ class ClassificationAccuracy(_Metric):
         return result
 
 
-class SemanticSimilarity(_Metric):
+class SemanticSimilarity(LocalMetric):
     """Spearman's and Pearson's correlation of predicted with judged similarity.
 
     Args:
@@ -105,7 +110,7 @@ class SemanticSimilarity(_Metric):
         }
 
 
-class BitextAccuracy(_Metric):
+class BitextAccuracy(LocalMetric):
     """How often the nearest sentence is the translation.
 
     Args:
@@ -123,7 +128,7 @@ class BitextAccuracy(_Metric):
         return {"forward": forward, "backward": backward, "mean": (forward + backward) / 2}
 
 
-class ModalityGap(_Metric):
+class ModalityGap(LocalMetric):
     """How far apart two kinds of embeddings lie: distance of their centroids, and how well a line separates them.
 
     *Mind the Gap*, Liang et al., NeurIPS 2022 (arXiv 2203.02053): the gap is the difference of the centroids of unit

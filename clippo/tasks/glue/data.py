@@ -1,43 +1,64 @@
-"""The nine GLUE tasks as lists of strings and labels, from the hub or from local files in the hub's columns."""
+"""The GLUE task table, the rows of each task as strings and labels, and the collator that renders them.
+
+Rows come from the hub or from local files with the hub's columns.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import torch
 from datasets import ClassLabel, Dataset, load_dataset
 
 HUB_NAME = "nyu-mll/glue"
 FILE_TYPES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
 
-class GlueTask(NamedTuple):
-    """One task: its text columns, its classes in the order of the hub's label numbers (none: regression)."""
+@dataclass(frozen=True)
+class GlueTask:
+    """Columns, classes and metrics of one task.
+
+    Args:
+        columns: Text columns of the hub's data set, one or two.
+        labels: Class names in the order of the hub's label numbers. A regression task has none.
+        metrics: Names of the reported metrics after Wang et al. 2018. The first one selects checkpoints.
+        evaluation: Evaluation splits. The first one selects checkpoints.
+
+    Example:
+        >>> task = GLUE_TASKS["mrpc"]
+        >>> task.is_pair, task.is_regression, task.metrics
+        (True, False, ('f1', 'accuracy'))
+    """
 
     columns: tuple[str, ...]
     labels: tuple[str, ...]
-    evaluation: tuple[str, ...] = ("validation",)  # splits, the first being the one that checkpoints are chosen by
+    metrics: tuple[str, ...] = ("accuracy",)
+    evaluation: tuple[str, ...] = ("validation",)
 
     @property
     def is_regression(self) -> bool:
+        """True if the label is a number and not a class."""
         return not self.labels
 
     @property
     def is_pair(self) -> bool:
+        """True if a row holds two texts."""
         return len(self.columns) == 2
 
 
 _SENTENCES = ("sentence1", "sentence2")
 GLUE_TASKS = {
-    "cola": GlueTask(("sentence",), ("unacceptable", "acceptable")),
+    "cola": GlueTask(("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",)),
     "sst2": GlueTask(("sentence",), ("negative", "positive")),
-    "mrpc": GlueTask(_SENTENCES, ("not_equivalent", "equivalent")),
-    "stsb": GlueTask(_SENTENCES, ()),
-    "qqp": GlueTask(("question1", "question2"), ("not_duplicate", "duplicate")),
+    "mrpc": GlueTask(_SENTENCES, ("not_equivalent", "equivalent"), ("f1", "accuracy")),
+    "stsb": GlueTask(_SENTENCES, (), ("spearmanr", "pearson")),
+    "qqp": GlueTask(("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
     "mnli": GlueTask(
         ("premise", "hypothesis"),
         ("entailment", "neutral", "contradiction"),
-        ("validation_matched", "validation_mismatched"),
+        evaluation=("validation_matched", "validation_mismatched"),
     ),
     "qnli": GlueTask(("question", "sentence"), ("entailment", "not_entailment")),
     "rte": GlueTask(_SENTENCES, ("entailment", "not_entailment")),
@@ -46,28 +67,33 @@ GLUE_TASKS = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task of that name; ValueError if there is none."""
+    """Returns the task of that name from the table.
+
+    Raises:
+        ValueError: The table has no such task.
+    """
     if name not in GLUE_TASKS:
-        raise ValueError(f"{name!r} is no GLUE task; choose one of {', '.join(GLUE_TASKS)}.")
+        raise ValueError(f"{name!r} is not a GLUE task; choose one of {', '.join(GLUE_TASKS)}.")
     return GLUE_TASKS[name]
 
 
 def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]:
-    """Training and evaluation splits of one task, checked, with the columns "text", "text_pair" (of pairs) and "label".
+    """Loads and checks the training and evaluation splits of one task.
 
     Args:
         name: A key of `GLUE_TASKS`.
-        folder: Where FOLDER/NAME/train*.parquet, validation*.parquet are, or csv, tsv, json, jsonl files; None loads
-            from the hub. "train_subset.parquet" counts as train if there is no other. Of MNLI one of the two
-            evaluation files is enough.
+        folder: Folder with NAME/train* and NAME/validation* files (parquet, csv, tsv, json or jsonl). None loads from
+            the hub. "train_subset.parquet" counts as train if it is the only such file. One of MNLI's two evaluation
+            files is enough.
 
     Returns:
-        {"train": ..., "validation": ...}, with MNLI "validation_matched" and "validation_mismatched", as far as there.
+        {"train": ..., "validation": ...} with the columns "text", "text_pair" (pair tasks) and "label". MNLI has
+        "validation_matched" and "validation_mismatched", as far as the files exist.
 
     Raises:
-        FileNotFoundError: There is no file of a split.
-        ValueError: A column is missing, a text is no string, or a label is missing, not finite or none of the task's;
-            or it is not clear which files a split is.
+        FileNotFoundError: A split has no file.
+        ValueError: A column is missing, a text is not a string, a label is not valid, or the files of a split are
+            ambiguous.
     """
     task = glue_task(name)
     splits = {}
@@ -75,12 +101,12 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
         if folder is None:
             rows, source = load_dataset(HUB_NAME, name, split=split), f"{HUB_NAME}, {name}, {split}"
         else:
-            paths = _files(Path(folder) / name, split)
+            paths = _files_of_split(Path(folder) / name, split)
             if not paths:
-                if split != "train" and any(_files(Path(folder) / name, other) for other in task.evaluation):
+                if split != "train" and any(_files_of_split(Path(folder) / name, other) for other in task.evaluation):
                     continue
                 raise FileNotFoundError(
-                    f"No {split}* file in {Path(folder) / name}; it takes {', '.join(sorted(FILE_TYPES))} files with "
+                    f"No {split}* file in {Path(folder) / name}; put a {', '.join(sorted(FILE_TYPES))} file there with "
                     f"the columns {', '.join(task.columns)} and label."
                 )
             rows, source = _read(paths, task.columns), str(paths[0])
@@ -89,7 +115,13 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
 
 
 def as_texts(rows: Dataset, task: GlueTask, source: str) -> Dataset:
-    """Rows in the hub's columns as "text", "text_pair", "label", every cell checked; `source` is named in errors."""
+    """Converts rows with the hub's columns to "text", "text_pair" and "label", and checks every cell.
+
+    Args:
+        rows: Rows with the columns of the task.
+        task: An entry of `GLUE_TASKS`.
+        source: Name of the data in error messages.
+    """
     missing = [column for column in (*task.columns, "label") if column not in rows.column_names]
     if missing:
         raise ValueError(f"{source} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}.")
@@ -98,19 +130,19 @@ def as_texts(rows: Dataset, task: GlueTask, source: str) -> Dataset:
         cells = rows[column][:]
         wrong = next((i for i, cell in enumerate(cells) if not isinstance(cell, str)), None)
         if wrong is not None:
-            raise ValueError(f"{source}, row {wrong}: {column} is {cells[wrong]!r}, not a string; mend or drop it.")
+            raise ValueError(f"{source}, row {wrong}: {column} is {cells[wrong]!r}, not a string; fix or drop the row.")
         columns[target] = cells
     feature, labels = rows.features["label"], rows["label"][:]
     if isinstance(feature, ClassLabel) and set(feature.names) == set(task.labels):
-        # By name, since a file may number the classes in another order.
+        # Labels are matched by name because a file may number the classes in another order.
         labels = [feature.int2str(label) if label is not None and label >= 0 else label for label in labels]
-    columns["label"] = [_label(label, task, f"{source}, row {i}") for i, label in enumerate(labels)]
+    columns["label"] = [_parse_label(label, task, f"{source}, row {i}") for i, label in enumerate(labels)]
     return Dataset.from_dict(columns)
 
 
-def _label(label, task: GlueTask, place: str) -> int | float:
+def _parse_label(label: Any, task: GlueTask, place: str) -> int | float:
     names = ", ".join(f"{i} ({text})" for i, text in enumerate(task.labels)) or "a number"
-    if isinstance(label, str):  # a name, or a number from a csv file
+    if isinstance(label, str):  # a class name, or a number from a csv file
         if label in task.labels:
             return task.labels.index(label)
         try:
@@ -120,7 +152,7 @@ def _label(label, task: GlueTask, place: str) -> int | float:
     if label is not None and not isinstance(label, int | float):
         raise ValueError(f"{place}: the label is {label!r}; it has to be {names}.")
     if label is None or label == -1 or not math.isfinite(label):
-        raise ValueError(f"{place}: the label is {label}; only rows with a label can be trained or measured on.")
+        raise ValueError(f"{place}: the label is {label}; training and evaluation need labelled rows only.")
     if task.is_regression:
         return float(label)
     if label != int(label) or not 0 <= label < len(task.labels):
@@ -128,13 +160,13 @@ def _label(label, task: GlueTask, place: str) -> int | float:
     return int(label)
 
 
-def _files(folder: Path, split: str) -> list[Path]:
+def _files_of_split(folder: Path, split: str) -> list[Path]:
     paths = sorted(path for path in folder.glob(f"{split}*") if path.suffix in FILE_TYPES)
     whole = [path for path in paths if path.stem == split]
     if len({path.suffix for path in paths}) > 1 or (whole and len(paths) > 1):
         raise ValueError(
-            f"{', '.join(path.name for path in paths)} in {folder} could all be {split}; leave one there, or parts of "
-            "it of one type."
+            f"{', '.join(path.name for path in paths)} in {folder} could all be {split}; keep one of them, or parts of "
+            "one type."
         )
     return paths
 
@@ -142,8 +174,56 @@ def _files(folder: Path, split: str) -> list[Path]:
 def _read(paths: Sequence[Path], texts: Sequence[str]) -> Dataset:
     options = {}
     if FILE_TYPES[paths[0].suffix] == "csv":
-        # "NA" and "None" are words, and a column of nothing but numbers is text too.
+        # "NA" and "None" are words, and a column with numbers only is text too.
         options = {"keep_default_na": False, "converters": dict.fromkeys(texts, str)}
     if paths[0].suffix == ".tsv":
-        options |= {"sep": "\t", "quoting": 3}  # GLUE's own files: a quotation mark is a character
+        options |= {"sep": "\t", "quoting": 3}  # In GLUE's own files a quotation mark is a character.
     return load_dataset(FILE_TYPES[paths[0].suffix], data_files=[str(path) for path in paths], split="train", **options)
+
+
+def add_length(rows: Dataset) -> Dataset:
+    """Adds the column `length`, the number of characters of a row. Trainer groups rows by it."""
+    texts = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
+    return rows.add_column("length", [sum(map(len, row)) for row in zip(*texts, strict=True)])
+
+
+def count_truncated(rows: Dataset, tokenizer: Any) -> int:
+    """Counts the texts or pairs that do not fit on the canvas."""
+    truncated = 0
+    for start in range(0, len(rows), 1000):
+        part = rows[start : start + 1000]
+        pairs = (part["text"], part["text_pair"]) if "text_pair" in part else (part["text"],)
+        truncated += sum(measured.chars_cut > 0 for measured in tokenizer.measure(*pairs))
+    return truncated
+
+
+@dataclass
+class TextClassificationCollator:
+    """Renders labelled texts or pairs into a batch for `ClippoForSequenceClassification`.
+
+    Args:
+        tokenizer: A `ClippoTokenizer`.
+        canvas_format: Format of the canvases on their way to the model: "packed" (1 bit a pixel), "uint8" or "float".
+
+    Returns:
+        `text_pixel_values`, and `labels` as int64 (B,), or as float32 (B,) if the labels are floats. The call takes a
+        list of {"text", "label"}. All of them or none of them have "text_pair".
+
+    Example:
+        >>> from clippo import ClippoTokenizer
+        >>> collate = TextClassificationCollator(ClippoTokenizer(canvas_size=64), canvas_format="uint8")
+        >>> batch = collate([{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
+        >>> batch["text_pixel_values"].shape, batch["labels"]
+        (torch.Size([2, 1, 64, 64]), tensor([1, 0]))
+    """
+
+    tokenizer: Any
+    canvas_format: str = "packed"
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        pair = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+        canvases = self.tokenizer(
+            [row["text"] for row in rows], pair, return_tensors="pt", canvas_format=self.canvas_format
+        )
+        labels = torch.tensor([row["label"] for row in rows])  # (B,)
+        return {**canvases, "labels": labels.float() if labels.is_floating_point() else labels}

@@ -1,60 +1,40 @@
-"""The metrics of GLUE as `evaluate.Metric`s that need no hub, equal to the hub's own "glue" metric.
+"""GLUE metrics as `evaluate.Metric` classes that need no download. Their values equal those of the hub's "glue" metric.
 
-`evaluate.load` downloads a metric's code; these are imported. Shares and correlations are 0..1 and -1..1, not percent.
+`evaluate.load` downloads the code of a metric; these classes are imported. Values are fractions and correlations, not
+percentages.
 """
 
+import importlib
+
 import datasets
-import evaluate
 import numpy as np
 
-# What each task reports, the first being the one that checkpoints are chosen by; after Wang et al. 2018.
-TASK_METRICS = {
-    "cola": ("matthews_correlation",),
-    "sst2": ("accuracy",),
-    "mrpc": ("f1", "accuracy"),
-    "stsb": ("spearmanr", "pearson"),
-    "qqp": ("f1", "accuracy"),
-    "mnli": ("accuracy",),
-    "qnli": ("accuracy",),
-    "rte": ("accuracy",),
-    "wnli": ("accuracy",),
-}
+from clippo.evaluation.metrics import LocalMetric, SemanticSimilarity
+from clippo.tasks.glue.data import glue_task
 
 
-def _require(module: str):
-    """sklearn.metrics or scipy.stats, or an ImportError that names the extra."""
-    import importlib
-
+def _require_sklearn_metrics():
+    """Imports sklearn.metrics, or raises an ImportError that names the extra."""
     try:
-        return importlib.import_module(module)
+        return importlib.import_module("sklearn.metrics")
     except ImportError as error:
-        raise ImportError(
-            f"{module} is needed for GLUE metrics and is not installed; pip install 'clippo[evaluation]'."
-        ) from error
+        raise ImportError("GLUE metrics need scikit-learn; pip install 'clippo[evaluation]'.") from error
 
 
-class _LocalMetric(evaluate.Metric):
-    """Predictions and references of one number each, kept in memory."""
+class _ClassMetric(LocalMetric):
+    """Base of metrics over one class number an example."""
 
-    dtype = "int64"
-    names: tuple[str, ...] = ()
-
-    def __init__(self, *args, keep_in_memory: bool = True, **kwargs):
-        # A file in the cache, the library's default, makes processes that evaluate side by side wait for each other.
-        super().__init__(*args, keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
-
-    def _info(self):
-        value = datasets.Value(self.dtype)
-        return evaluate.MetricInfo(
-            description=f"{type(self).__name__}: {', '.join(self.names)}.",
-            citation="",
-            inputs_description="predictions and references: lists of one number an example.",
-            features=datasets.Features({"predictions": value, "references": value}),
-        )
+    citation = ""
+    inputs = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
 
 
-class Accuracy(_LocalMetric):
-    """`{"accuracy": share of predictions that equal their reference}`."""
+class Accuracy(_ClassMetric):
+    """Share of predictions that equal their reference.
+
+    Example:
+        >>> Accuracy().compute(predictions=[0, 1, 1], references=[0, 1, 0])["accuracy"]
+        0.6666666666666666
+    """
 
     names = ("accuracy",)
 
@@ -62,64 +42,74 @@ class Accuracy(_LocalMetric):
         return {"accuracy": float((np.asarray(predictions) == np.asarray(references)).mean())}
 
 
-class F1(_LocalMetric):
-    """`{"f1": harmonic mean of precision and recall of class 1}`, 0 if class 1 is neither there nor predicted."""
+class F1(_ClassMetric):
+    """Harmonic mean of precision and recall of class 1; 0 if class 1 is neither present nor predicted.
+
+    Example:
+        >>> F1().compute(predictions=[1, 1, 0], references=[1, 0, 0])["f1"]
+        0.6666666666666666
+    """
 
     names = ("f1",)
 
     def _compute(self, predictions, references):
-        score = _require("sklearn.metrics").f1_score(references, predictions, zero_division=0)
-        return {"f1": float(score)}
+        return {"f1": float(_require_sklearn_metrics().f1_score(references, predictions, zero_division=0))}
 
 
-class Matthews(_LocalMetric):
-    """`{"matthews_correlation": ...}`, 0 if one side is constant."""
+class Matthews(_ClassMetric):
+    """Matthews' correlation coefficient; 0 if predictions or references are constant.
+
+    Example:
+        >>> Matthews().compute(predictions=[0, 1, 1, 0], references=[0, 1, 1, 0])
+        {'matthews_correlation': 1.0}
+    """
 
     names = ("matthews_correlation",)
 
     def _compute(self, predictions, references):
-        return {
-            "matthews_correlation": float(_require("sklearn.metrics").matthews_corrcoef(references, predictions)),
-        }
+        return {"matthews_correlation": float(_require_sklearn_metrics().matthews_corrcoef(references, predictions))}
 
 
-class Correlations(_LocalMetric):
-    """`{"pearson": ..., "spearmanr": ...}` of real numbers; NaN if one side is constant."""
+class Correlations(SemanticSimilarity):
+    """Pearson's and Spearman's correlation of real numbers, under GLUE's names; NaN if one side is constant.
 
-    dtype = "float64"
+    Example:
+        >>> scores = Correlations().compute(predictions=[0.1, 0.2, 0.9], references=[1, 2, 3])
+        >>> {name: round(value, 3) for name, value in scores.items()}
+        {'pearson': 0.918, 'spearmanr': 1.0}
+    """
+
+    citation = ""
     names = ("pearson", "spearmanr")
 
     def _compute(self, predictions, references):
-        stats = _require("scipy.stats")
-        return {
-            "pearson": float(stats.pearsonr(predictions, references)[0]),
-            "spearmanr": float(stats.spearmanr(predictions, references)[0]),
-        }
+        scores = super()._compute(predictions, references)
+        return {"pearson": scores["pearson"], "spearmanr": scores["spearman"]}
 
 
 _BY_NAME = {name: metric for metric in (Accuracy, F1, Matthews, Correlations) for name in metric.names}
 
 
 def glue_scores(task: str, predictions, references) -> dict[str, float]:
-    """All metrics of one task, the main one first.
+    """Computes all metrics of one task, the main metric first.
 
     Args:
-        task: A key of `TASK_METRICS`.
-        predictions, references: One class, or for "stsb" one real number, an example.
+        task: A key of `GLUE_TASKS`.
+        predictions: One class an example, or one real number an example for "stsb".
+        references: The same for the labels.
 
     Returns:
-        {name: value}. A constant prediction has no correlation; the official metric says NaN, here it counts as 0, so
-        that means over seeds and tasks exist and no checkpoint is chosen for it.
+        {name: value}. The correlation of a constant prediction counts as 0, where the official metric returns NaN.
+        Means over seeds and tasks therefore exist, and no checkpoint is selected for a constant prediction.
 
     Raises:
-        ValueError: An unknown task.
+        ValueError: The task is unknown.
     """
-    if task not in TASK_METRICS:
-        raise ValueError(f"{task!r} is no GLUE task; choose one of {', '.join(TASK_METRICS)}.")
+    names = glue_task(task).metrics
     scores: dict[str, float] = {}
-    for metric in dict.fromkeys(_BY_NAME[name] for name in TASK_METRICS[task]):
+    for metric in dict.fromkeys(_BY_NAME[name] for name in names):
         if metric is Correlations and len(set(map(float, predictions))) < 2:
             scores |= dict.fromkeys(metric.names, 0.0)
         else:
             scores |= metric().compute(predictions=predictions, references=references)
-    return {name: scores[name] for name in TASK_METRICS[task]}
+    return {name: scores[name] for name in names}

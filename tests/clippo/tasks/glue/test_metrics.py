@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clippo.tasks.glue.metrics import F1, TASK_METRICS, Accuracy, Correlations, Matthews, glue_scores
+from clippo.tasks.glue.data import GLUE_TASKS
+from clippo.tasks.glue.metrics import F1, Accuracy, Correlations, Matthews, glue_scores
 
 pytest.importorskip("sklearn", reason="needs the extra `evaluation`")
 binary = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
@@ -51,10 +52,10 @@ def test_each_task_reports_what_the_official_metric_does():
     official = {"cola": {"matthews_correlation"}, "stsb": {"pearson", "spearmanr"}}
     official |= {task: {"accuracy", "f1"} for task in ("mrpc", "qqp")}
     official |= {task: {"accuracy"} for task in ("sst2", "mnli", "qnli", "rte", "wnli")}
-    assert {task: set(names) for task, names in TASK_METRICS.items()} == official
+    assert {name: set(task.metrics) for name, task in GLUE_TASKS.items()} == official
     for task in official:
         scores = glue_scores(task, [0, 1, 1, 0], [0, 1, 0, 0])
-        assert tuple(scores) == TASK_METRICS[task] and all(isinstance(value, float) for value in scores.values())
+        assert tuple(scores) == GLUE_TASKS[task].metrics and all(isinstance(value, float) for value in scores.values())
     assert glue_scores("mrpc", [0, 1, 1, 0], [0, 1, 0, 0]) == {"f1": pytest.approx(2 / 3), "accuracy": 0.75}
 
 
@@ -71,5 +72,5 @@ def test_batches_add_up():
 
 
 def test_unknown_tasks_are_named():
-    with pytest.raises(ValueError, match="'mrcp' is no GLUE task; choose one of cola, sst2, mrpc"):
+    with pytest.raises(ValueError, match="'mrcp' is not a GLUE task; choose one of cola, sst2, mrpc"):
         glue_scores("mrcp", [0], [0])
