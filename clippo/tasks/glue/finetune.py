@@ -99,7 +99,7 @@ class GlueArguments:
     layer_decay: float | None = field(
         default=None,
         metadata={
-            "help": "Factor of the learning rate from a layer to the one below; 1 trains all layers alike. Default: the "
+            "help": "Factor of the learning rate from a layer to the one below; 1 trains all alike. Default: the "
             "factor that leaves 1/32 of the rate for the embeddings."
         },
     )

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 import clippo
-from clippo.tasks.glue.collator import TextClassificationCollator
+from clippo.tasks.glue.data import TextClassificationCollator
 from clippo.training.finetuning import FineTuningTrainer, depth_of
 
 from ...conftest import ROOT
@@ -112,7 +112,7 @@ PROGRAM = """
 import json, sys, torch
 import clippo
 from transformers import TrainingArguments, set_seed
-from clippo.tasks.glue.collator import TextClassificationCollator
+from clippo.tasks.glue.data import TextClassificationCollator
 from clippo.training.finetuning import FineTuningTrainer
 
 folder, batch = sys.argv[1], int(sys.argv[2])

@@ -81,7 +81,7 @@ def test_two_candidates_for_one_split_are_not_mixed(tmp_path, other):
         write(tmp_path, "sst2", [("a", 1)], split, columns=("sentence", "label"))
     stem, kind = other.split(".")
     write(tmp_path, "sst2", [("a", 1)], stem, kind, columns=("sentence", "label"))
-    with pytest.raises(ValueError, match="could all be train; leave one there"):
+    with pytest.raises(ValueError, match="could all be train; keep one of them"):
         load_glue("sst2", tmp_path)
 
 
@@ -98,9 +98,13 @@ def test_texts_of_nothing_but_numbers(tmp_path, kind):
         ([("a", "b")], ("sentence1", "label"), "has no column sentence2; it has sentence1, label"),
         ([("a", "b", 0), ("a", None, 1)], None, "row 1: sentence2 is None, not a string"),
         ([("a", "b", 0), ("a", "b", 2)], None, r"row 1: the label is 2; it has to be one of 0 \(not_equ.*1 \(equ"),
-        ([("a", "b", 0.0), ("a", "b", float("nan"))], None, "row 1: the label is (nan|None); only rows with a label"),
+        (
+            [("a", "b", 0.0), ("a", "b", float("nan"))],
+            None,
+            "row 1: the label is (nan|None); training and evaluation need",
+        ),
         ([("a", "b", "yes")], None, r"row 0: the label is 'yes'; it has to be 0 \(not_equivalent\), 1 \(equivalent\)"),
-        ([("a", "b", -1)], None, "row 0: the label is -1; only rows with a label"),
+        ([("a", "b", -1)], None, "row 0: the label is -1; training and evaluation need"),
         ([("a", "b", [1])], None, r"row 0: the label is \[1\]; it has to be 0"),
     ],
 )
@@ -111,9 +115,9 @@ def test_bad_files_are_explained(tmp_path, rows, columns, message):
 
 
 def test_missing_files_and_tasks_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No train\* file in .*qqp; it takes .*question1, question2 and label"):
+    with pytest.raises(FileNotFoundError, match=r"No train\* file in .*qqp; put a .*question1, question2 and label"):
         load_glue("qqp", tmp_path)
-    with pytest.raises(ValueError, match="'sst-2' is no GLUE task"):
+    with pytest.raises(ValueError, match="'sst-2' is not a GLUE task"):
         load_glue("sst-2", tmp_path)
 
 

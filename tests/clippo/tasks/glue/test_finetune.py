@@ -14,11 +14,10 @@ from clippo.surgery import init_classifier_bias
 from clippo.tasks.glue.finetune import (
     GlueArguments,
     GlueTrainingArguments,
-    markdown,
-    run_glue,
-    summarize,
+    finetune_glue,
     task_arguments,
 )
+from clippo.tasks.glue.results import markdown_table, summarize
 from clippo.training.arguments import parse_recipe
 
 pytest.importorskip("sklearn", reason="needs the extra `evaluation`")
@@ -62,7 +61,7 @@ def test_runs_are_reported_saved_and_not_repeated(save_tiny, data, tmp_path):
     options = ["--tasks", "mrpc", "--seeds", "0", "1", "--pair_layout", "two_canvas", "--keep_models", "True"]
     options += ["--num_train_epochs", "1"]
     args = arguments(data, tmp_path, model, *options)
-    report = run_glue(*args)
+    report = finetune_glue(*args)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(report))
     table = (tmp_path / "results.md").read_text().splitlines()
     assert table[0] == "|  | mrpc (f1) |" and "±" in table[4]
@@ -88,15 +87,15 @@ def test_runs_are_reported_saved_and_not_repeated(save_tiny, data, tmp_path):
     # A second call runs nothing again and says the same; other arguments may not take the run over.
     for checkpoint in tmp_path.glob("*/seed-*/model.safetensors"):
         checkpoint.unlink()
-    assert run_glue(*args)["tasks"] == report["tasks"]
+    assert finetune_glue(*args)["tasks"] == report["tasks"]
     with pytest.raises(ValueError, match=r"seed-0 holds a run with another learning_rate \(\[0.0005\], now \[0.1\]\)"):
-        run_glue(*arguments(data, tmp_path, model, *options, "--learning_rate", "0.1"))
+        finetune_glue(*arguments(data, tmp_path, model, *options, "--learning_rate", "0.1"))
 
 
 def test_a_seed_is_a_run_and_a_stopped_run_goes_on(save_tiny, data, tmp_path, monkeypatch):
     model = save_tiny()
     options = ["--tasks", "stsb", "--seeds", "3", "--pair_layout", "rows", "--baselines", "False"]
-    (whole,) = run_glue(*arguments(data, tmp_path / "a", model, *options))["tasks"]["stsb"]["runs"]
+    (whole,) = finetune_glue(*arguments(data, tmp_path / "a", model, *options))["tasks"]["stsb"]["runs"]
 
     from clippo.training.finetuning import FineTuningTrainer
 
@@ -108,9 +107,9 @@ def test_a_seed_is_a_run_and_a_stopped_run_goes_on(save_tiny, data, tmp_path, mo
     step = FineTuningTrainer.training_step
     monkeypatch.setattr(FineTuningTrainer, "training_step", stop)
     with pytest.raises(KeyboardInterrupt):
-        run_glue(*arguments(data, tmp_path / "b", model, *options))
+        finetune_glue(*arguments(data, tmp_path / "b", model, *options))
     monkeypatch.setattr(FineTuningTrainer, "training_step", step)
-    (resumed,) = run_glue(*arguments(data, tmp_path / "b", model, *options))["tasks"]["stsb"]["runs"]
+    (resumed,) = finetune_glue(*arguments(data, tmp_path / "b", model, *options))["tasks"]["stsb"]["runs"]
     assert resumed.keys() == whole.keys() == {"spearmanr", "pearson", "epochs", "data_wait_share", "seconds"}
     for name in ("spearmanr", "pearson"):
         assert -1 <= whole[name] <= 1 and resumed[name] == pytest.approx(whole[name], abs=1e-6)
@@ -119,7 +118,7 @@ def test_a_seed_is_a_run_and_a_stopped_run_goes_on(save_tiny, data, tmp_path, mo
 def test_early_stopping_dropout_and_a_subset_reach_the_run(save_tiny, data, tmp_path):
     options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--num_train_epochs", "9"]
     options += ["--early_stopping_patience", "2", "--max_train_samples", "8", "--learning_rate", "0"]
-    report = run_glue(*arguments(data, tmp_path, save_tiny(), *options, "--keep_models", "True"))
+    report = finetune_glue(*arguments(data, tmp_path, save_tiny(), *options, "--keep_models", "True"))
     assert report["tasks"]["sst2"]["runs"][0]["epochs"] == 3  # a rate of 0 brings no better score
     folder = tmp_path / "sst2" / "seed-0"
     config = clippo.ClippoConfig.from_pretrained(folder)
@@ -130,11 +129,11 @@ def test_early_stopping_dropout_and_a_subset_reach_the_run(save_tiny, data, tmp_
 
 def test_from_scratch_has_the_shape_and_other_weights(save_tiny, data, tmp_path):
     from clippo.tasks.glue.data import GLUE_TASKS
-    from clippo.tasks.glue.finetune import build
+    from clippo.tasks.glue.finetune import build_classifier
 
     folder = save_tiny()
-    loaded, _ = build(GlueArguments(model=folder), GLUE_TASKS["mrpc"])
-    scratch, tokenizer = build(
+    loaded, _ = build_classifier(GlueArguments(model=folder), GLUE_TASKS["mrpc"])
+    scratch, tokenizer = build_classifier(
         GlueArguments(model=folder, from_scratch=True, pair_layout="two_canvas"), GLUE_TASKS["mrpc"]
     )
     key = "vision_model.encoder.layers.0.mlp.fc1.weight"
@@ -147,7 +146,7 @@ def test_from_scratch_has_the_shape_and_other_weights(save_tiny, data, tmp_path)
 def test_a_frozen_tower_stays_and_the_head_learns(save_tiny, data, tmp_path):
     folder = save_tiny()
     options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--freeze_tower", "True"]
-    run_glue(*arguments(data, tmp_path, folder, *options, "--keep_models", "True", "--learning_rate", "0.1"))
+    finetune_glue(*arguments(data, tmp_path, folder, *options, "--keep_models", "True", "--learning_rate", "0.1"))
     trained = clippo.ClippoForSequenceClassification.from_pretrained(tmp_path / "sst2" / "seed-0")
     tower = clippo.ClippoModel.from_pretrained(folder).vision_model.state_dict()
     for name, weight in trained.vision_model.state_dict().items():
@@ -186,8 +185,10 @@ def test_the_embeddings_share_of_the_rate_is_the_same_for_every_depth(save_tiny,
     monkeypatch.setattr(glue, "FineTuningTrainer", trainer)
     options = ["--tasks", "sst2", "--seeds", "0", "--max_steps", "1", "--baselines", "False"]
     for i, layers in enumerate((1, 3)):
-        run_glue(*arguments(data, tmp_path / str(i), save_tiny(num_hidden_layers=layers), *options))
-    run_glue(*arguments(data, tmp_path / "given", save_tiny(num_hidden_layers=1), *options, "--layer_decay", "0.5"))
+        finetune_glue(*arguments(data, tmp_path / str(i), save_tiny(num_hidden_layers=layers), *options))
+    finetune_glue(
+        *arguments(data, tmp_path / "given", save_tiny(num_hidden_layers=1), *options, "--layer_decay", "0.5")
+    )
     assert decays == pytest.approx([1 / 32, 1 / 32, 0.25])
 
 
@@ -195,12 +196,12 @@ def test_a_fine_tuned_model_leaves_its_head_behind(save_tiny, data, tmp_path):
     options = ["--max_steps", "1", "--baselines", "False", "--seeds", "0", "--learning_rate", "1e-9"]
     folder = tmp_path / "before"
     torch.manual_seed(0)
-    run_glue(*arguments(data, folder, save_tiny(), *options, "--tasks", "sst2", "--keep_models", "True"))
+    finetune_glue(*arguments(data, folder, save_tiny(), *options, "--tasks", "sst2", "--keep_models", "True"))
     old = folder / "sst2" / "seed-0"
     before = clippo.ClippoForSequenceClassification.from_pretrained(old)
     for i, more in enumerate((["sst2"], ["stsb"], ["mrpc", "--pair_layout", "two_canvas"])):
         after = tmp_path / str(i)
-        run_glue(*arguments(data, after, str(old), *options, "--keep_models", "True", "--tasks", *more))
+        finetune_glue(*arguments(data, after, str(old), *options, "--keep_models", "True", "--tasks", *more))
         trained = clippo.ClippoForSequenceClassification.from_pretrained(after / more[0] / "seed-0")
         tower = "vision_model.head.probe"
         torch.testing.assert_close(trained.get_parameter(tower), before.get_parameter(tower), rtol=0, atol=1e-5)
@@ -216,7 +217,7 @@ def test_batches_can_be_of_texts_of_one_length(save_tiny, data, tmp_path, monkey
     monkeypatch.setattr(glue, "FineTuningTrainer", lambda **options: trainers.append(build(**options)) or trainers[-1])
     options = ["--tasks", "mrpc", "--seeds", "0", "--max_steps", "1", "--baselines", "False"]
     options += ["--train_sampling_strategy", "group_by_length"]
-    run_glue(*arguments(data, tmp_path, save_tiny(), *options))
+    finetune_glue(*arguments(data, tmp_path, save_tiny(), *options))
     sampler = trainers[0]._get_train_sampler()
     assert type(sampler).__name__ == "LengthGroupedSampler"
     rows = pd.read_parquet(data / "mrpc" / "train.parquet")
@@ -225,8 +226,8 @@ def test_batches_can_be_of_texts_of_one_length(save_tiny, data, tmp_path, monkey
 
 def test_a_diverged_run_is_no_score(save_tiny, data, tmp_path):
     options = ["--tasks", "stsb", "--learning_rate", "1e30", "--optim", "sgd", "--max_grad_norm", "0", "--seeds", "0"]
-    with pytest.raises(FloatingPointError, match=r"is (nan|inf) in step|answers with NaN"):
-        run_glue(*arguments(data, tmp_path, save_tiny(), *options, "--baselines", "False", "--warmup_steps", "0"))
+    with pytest.raises(FloatingPointError, match=r"is (nan|inf) in step|contain NaN"):
+        finetune_glue(*arguments(data, tmp_path, save_tiny(), *options, "--baselines", "False", "--warmup_steps", "0"))
     assert not list(tmp_path.rglob("scores.json"))
 
 
@@ -234,17 +235,17 @@ def test_summary_and_table():
     runs = [{"f1": 0.8, "accuracy": 0.7}, {"f1": 0.6, "accuracy": 0.7}]
     assert summarize(runs)["f1"] == {"mean": pytest.approx(0.7), "sd": pytest.approx(0.2 / 2**0.5)}
     entry = {"scores": summarize(runs), "seeds": [0, 1]}
-    assert "| ours | 70.0 ± 14.1 |" in markdown({"label": "ours", "tasks": {"mrpc": entry}})
+    assert "| ours | 70.0 ± 14.1 |" in markdown_table({"label": "ours", "tasks": {"mrpc": entry}})
 
 
 def test_wrong_names_and_missing_data_are_said_before_any_training(save_tiny, data, tmp_path):
     model = save_tiny()
-    with pytest.raises(ValueError, match="'mprc' is no GLUE task"):
-        run_glue(*arguments(data, tmp_path, model, "--tasks", "mprc"))
-    with pytest.raises(FileNotFoundError, match="rte; it takes"):
-        run_glue(*arguments(data, tmp_path, model, "--tasks", "mrpc", "rte"))
+    with pytest.raises(ValueError, match="'mprc' is not a GLUE task"):
+        finetune_glue(*arguments(data, tmp_path, model, "--tasks", "mprc"))
+    with pytest.raises(FileNotFoundError, match="rte; put a"):
+        finetune_glue(*arguments(data, tmp_path, model, "--tasks", "mrpc", "rte"))
     assert not list(tmp_path.glob("mrpc*"))
     with pytest.raises(ValueError, match="pair_layout='colums'"):
-        run_glue(*arguments(data, tmp_path, model, "--tasks", "sst2", "mrpc", "--pair_layout", "colums"))
-    with pytest.raises(ValueError, match="No model to fine-tune; pass --model"):
-        run_glue(GlueArguments(tasks=["sst2"]), GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True))
+        finetune_glue(*arguments(data, tmp_path, model, "--tasks", "sst2", "mrpc", "--pair_layout", "colums"))
+    with pytest.raises(ValueError, match="model is missing; pass --model"):
+        finetune_glue(GlueArguments(tasks=["sst2"]), GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True))
