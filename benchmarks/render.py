@@ -96,7 +96,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
 
     fonts = FontChain.from_source(None)
-    ours = TextRenderer(fonts, SIZE)
+    ours = TextRenderer(fonts, canvas_size=SIZE)
     # The slow ones get fewer texts: their rate does not depend on it.
     ways = {
         "ours, packed bits": (lambda texts: ours(texts, "packed"), 4096),

@@ -1,9 +1,18 @@
-"""Strings and photos to tensors. Import it as `clippo.processing`, or simply from `clippo`."""
+"""Strings and images to tensors. Import it as `clippo.processing`, or simply from `clippo`."""
 
+from .canvas_clippo import RenderedText, RenderOptions
 from .fonts_clippo import FontChain
 from .image_processing_clippo import ClippoImageProcessor
 from .processing_clippo import ClippoProcessor
-from .rendering_clippo import RenderedText, TextRenderer
+from .rendering_clippo import TextRenderer
 from .tokenization_clippo import ClippoTokenizer
 
-__all__ = ["ClippoImageProcessor", "ClippoProcessor", "ClippoTokenizer", "FontChain", "RenderedText", "TextRenderer"]
+__all__ = [
+    "ClippoImageProcessor",
+    "ClippoProcessor",
+    "ClippoTokenizer",
+    "FontChain",
+    "RenderOptions",
+    "RenderedText",
+    "TextRenderer",
+]

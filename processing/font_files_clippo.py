@@ -1,7 +1,7 @@
-"""Reading one font file: `.hex` directly, PCF, BDF, OTF, TTF (also gzipped) through FreeType.
+"""Readers of one font file: `.hex` directly; PCF, BDF, OTF and TTF (also gzipped) through FreeType.
 
-Every reader answers one question: which columns does the glyph of a code point ink? A text row is 16 pixels high with
-the baseline under row 13, as in GNU Unifont, so that glyphs of different fonts sit on one line.
+A reader returns the inked columns of the glyph of a code point. A text row is 16 pixels high with the baseline under
+row 13, as in GNU Unifont, so that glyphs of different fonts share a baseline.
 """
 
 import ctypes
@@ -18,9 +18,9 @@ from typing import NamedTuple
 import freetype
 import numpy as np
 
-ROW_HEIGHT = 16
+from .canvas_clippo import MAX_GLYPH_WIDTH, ROW_HEIGHT, pack_columns
+
 BASELINE = 14  # rows above the baseline: Unifont's ascent
-MAX_GLYPH_WIDTH = 32  # columns; wider glyphs of arbitrary fonts are cut here (no Unifont glyph is wider than 16)
 
 # Value of a hexadecimal digit by its ASCII code; 255 for everything else
 _NIBBLE = np.full(256, 255, np.uint8)
@@ -33,7 +33,7 @@ _LOCKS = [threading.RLock()]
 
 
 def font_lock() -> threading.RLock:
-    """The lock to hold while glyphs are read or tables of them filled."""
+    """Lock for reading glyphs and for filling glyph tables."""
     return _LOCKS[0]
 
 
@@ -47,7 +47,7 @@ class Glyph(NamedTuple):
     Args:
         columns: mono: uint16 (cell,), bit r (least significant first) is ink at pixel row r.
             Antialiased: uint8 (cell, 16), coverage 0..255.
-        advance: the font's own step to the next glyph, in pixels; 0 for combining marks.
+        advance: Step to the next glyph as the font defines it, in pixels; 0 for combining marks.
     """
 
     columns: np.ndarray
@@ -56,7 +56,7 @@ class Glyph(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FontFile:
-    """The bytes of one font file. Two are equal when their bytes are, whatever their names."""
+    """The bytes of one font file. Two files are equal if their bytes are equal, whatever their names."""
 
     name: str
     data: bytes = field(repr=False)
@@ -74,12 +74,12 @@ class FontFile:
 
 
 class HexFont:
-    """A Unifont `.hex` file: lines `CODE:ROWS`, rows top to bottom, most significant bit left, 16 rows.
+    """A Unifont `.hex` file: lines `CODE:ROWS`, 16 rows from top to bottom, most significant bit left.
 
-    Opening only indexes the lines with NumPy (milliseconds for 57,000 glyphs); a glyph is decoded when asked for.
+    Opening only indexes the lines with NumPy (milliseconds for 57,000 glyphs). A glyph is decoded when it is read.
 
     Raises:
-        ValueError: if a line is not of that form.
+        ValueError: A line does not have that form.
     """
 
     def __init__(self, file: FontFile, data: bytes):
@@ -129,11 +129,12 @@ class HexFont:
 class FreeTypeFont:
     """Any font that FreeType opens.
 
-    Bitmap fonts: the tallest strike of at most 16 rows. Scalable fonts: the largest size, up to 16 pixels per em, whose
-    ascent and descent together fit 16 rows; a glyph taller than its font's line is moved into the row, then cut.
+    A bitmap font is drawn from its tallest strike of at most 16 rows. A scalable font is drawn at the largest size, up
+    to 16 pixels per em, at which ascent and descent together fit 16 rows. A glyph taller than its font's line is moved
+    into the row, then cut.
 
     Raises:
-        ValueError: if FreeType cannot read the file, or it has only bitmaps taller than a text row.
+        ValueError: FreeType cannot read the file, or the font has only bitmaps taller than a text row.
     """
 
     def __init__(self, file: FontFile, data: bytes):
@@ -192,7 +193,7 @@ class FreeTypeFont:
         left = slot.bitmap_left
         if left < 0:
             # Unifont's OTF stores a combining mark shifted left by its cell (8 or 16 columns) with no advance; the cell
-            # is not in the file, so it is told from the ink: a wide mark that starts at -8 fills an 8-column cell.
+            # is not in the file, so the ink decides: a wide mark that starts at -8 fills an 8-column cell.
             cell = 8 if left > -8 or (left == -8 and width > 5) else 16
             left = max(left + cell, 0) if advance == 0 else 0
         return _cell(rows[:, :width], self._baseline - slot.bitmap_top, left, advance, antialias)
@@ -211,16 +212,15 @@ def _cell(rows: np.ndarray, top: int, left: int, advance: int, antialias: bool) 
     columns = np.ascontiguousarray(cell.T)  # (cell, 16)
     if antialias:
         return Glyph(columns, advance)
-    packed = np.packbits(columns, axis=1, bitorder="little")  # (cell, 2)
-    return Glyph(packed.view("<u2")[:, 0].astype(np.uint16), advance)
+    return Glyph(pack_columns(columns), advance)
 
 
 @lru_cache(maxsize=32)
 def open_font(file: FontFile) -> HexFont | FreeTypeFont:
-    """The reader of a font file; kept in the process, never in an object that is pickled.
+    """Opens a font file. The process keeps the reader; it never enters an object that is pickled.
 
     Raises:
-        ValueError: if the file is damaged or of no known format; one sentence says what to do.
+        ValueError: The file is damaged or has no known format.
     """
     data = file.data
     if data[:2] == b"\x1f\x8b":

@@ -1,11 +1,11 @@
-"""The glyph table: trimmed columns of every character met so far, in arrays that a whole batch can index."""
+"""Glyph table: trimmed columns of every character met so far, in arrays that a whole batch can index."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
-from .font_files_clippo import ROW_HEIGHT, font_lock
+from .canvas_clippo import ROW_HEIGHT, GlyphOptions, pack_columns, unpack_columns
+from .font_files_clippo import font_lock
 from .fonts_clippo import FontChain
 from .shaping_clippo import compose
 
@@ -13,26 +13,16 @@ CODE_POINTS = 0x110000
 _MANY_SEQUENCES = 1 << 16  # a table with more composed glyphs than this is dropped between two batches
 
 
-class GlyphOptions(NamedTuple):
-    """What decides the columns of a glyph, beside the fonts. See TextRenderer for the meaning of each."""
-
-    lowercase: bool = True
-    monospace: bool = False
-    spacing: int = 1
-    min_width: int = 4
-    antialias: bool = False
-    advances: str = "ink"
-
-
 def trim(ink: np.ndarray, advance: int, options: GlyphOptions) -> tuple[int, int]:
-    """First and one past the last column that is drawn of a glyph.
+    """Returns the first column of a glyph that is drawn, and one past the last.
 
     Rule of the official renderer (big_vision/pp/proj/clippo): `spacing` blank columns left of the ink, at least
     `min_width` columns, never past the cell.
 
     Args:
-        ink: bool (cell,), which columns have ink.
-        advance: the font's own advance, used with `advances="font"`.
+        ink: bool (cell,), whether each column has ink.
+        advance: The font's own advance, used with `advances="font"`.
+        options: Glyph options.
     """
     cell = len(ink)
     if options.monospace:
@@ -46,15 +36,15 @@ def trim(ink: np.ndarray, advance: int, options: GlyphOptions) -> tuple[int, int
 
 
 class GlyphTable:
-    """Widths and columns by glyph number; asks the font chain only for characters that were never met.
+    """Widths and columns by glyph number. A glyph is read from the font chain when its character is first met.
 
-    A glyph's number is its code point. Numbers from 0x110000 on are given to sequences, a base with marks upon it,
-    which only the shaping option makes.
+    The number of a glyph is its code point. Numbers from 0x110000 on belong to sequences: a base with marks on it.
+    Only the shaping option makes sequences.
 
     Attributes:
         width: uint8 (numbers,), 0 for a glyph not met yet.
         offset: int32 (numbers,), index of the glyph's first column in `columns`.
-        columns: uint16 (n,), or uint8 (n, 16) of coverage for antialiased glyphs. Grows by being replaced.
+        columns: uint16 (n,), or uint8 (n, 16) of coverage if antialiased. A larger array replaces it when it is full.
     """
 
     def __init__(self, fonts: FontChain, options: GlyphOptions):
@@ -62,12 +52,12 @@ class GlyphTable:
         # Pages of zeros that are never touched cost no memory: 5.5 MB of address space, not of RAM.
         self.width = np.zeros(CODE_POINTS, np.uint8)
         self.offset = np.zeros(CODE_POINTS, np.int32)
-        self.columns = np.zeros((4096, ROW_HEIGHT), np.uint8) if options.antialias else np.zeros(4096, np.uint16)
+        self.columns = np.zeros((4096, ROW_HEIGHT), np.uint8) if options.antialias_font else np.zeros(4096, np.uint16)
         self._used = 0
         self._sequences: dict[tuple[int, ...], int] = {}
 
     def widths(self, numbers: np.ndarray) -> np.ndarray:
-        """Drawn widths uint8 (n,) of glyph numbers (n,), after filling in those that are new."""
+        """Drawn widths uint8 (n,) of glyph numbers (n,). New glyphs are added to the table first."""
         widths = self.width[numbers]
         if not widths.all():
             with font_lock():
@@ -78,7 +68,7 @@ class GlyphTable:
         return widths
 
     def numbers(self, units: list[tuple[int, ...]]) -> np.ndarray:
-        """Glyph numbers int64 (n,) of units: a code point, or a base with marks (see ShapedText)."""
+        """Glyph numbers int64 (n,) of units. A unit is a code point, or a base with marks (see ShapedText)."""
         with font_lock():
             for unit in units:
                 if len(unit) != 1 and unit not in self._sequences:
@@ -94,10 +84,10 @@ class GlyphTable:
         return len(self._sequences) > _MANY_SEQUENCES
 
     def _alone(self, code_point: int) -> tuple[np.ndarray, int, int]:
-        """Columns of a character, and which of them are drawn."""
+        """Columns of a character, with the first drawn column and one past the last."""
         # Only A-Z, as the official renderer lowers bytes: other scripts keep their capitals.
         lower = self._options.lowercase and 65 <= code_point <= 90
-        glyph = self._fonts.bitmap(code_point + 32 if lower else code_point, self._options.antialias)
+        glyph = self._fonts.bitmap(code_point + 32 if lower else code_point, self._options.antialias_font)
         if glyph is None:  # as an all-blank entry of the official table
             columns, advance = np.zeros_like(self.columns[:ROW_HEIGHT]), self._options.min_width
         else:
@@ -109,10 +99,12 @@ class GlyphTable:
         columns, start, end = self._alone(unit[0] if unit else 0x20)
         columns = columns[start:end]
         marks = [(mark, self._alone(mark)[0]) for mark in unit[1:]]
-        if self._options.antialias:
+        if self._options.antialias_font:
             columns = compose(columns, marks)
         else:
-            columns = _pack(compose(_unpack(columns), [(mark, _unpack(bits)) for mark, bits in marks]))
+            columns = pack_columns(
+                compose(unpack_columns(columns), [(mark, unpack_columns(bits)) for mark, bits in marks])
+            )
         return columns, 0, len(columns)
 
     def _add(self, number: int, columns: np.ndarray, start: int, end: int) -> None:
@@ -125,17 +117,15 @@ class GlyphTable:
         self.width[number] = end - start  # last: a reader that holds no lock takes a width as "ready"
 
 
-def _unpack(columns: np.ndarray) -> np.ndarray:
-    """uint16 (n,) of bits to uint8 (n, 16) of 0 and 1."""
-    return np.unpackbits(columns.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
-
-
-def _pack(columns: np.ndarray) -> np.ndarray:
-    """uint8 (n, 16) of 0 and 1 to uint16 (n,) of bits."""
-    return np.packbits(columns, axis=1, bitorder="little").view("<u2")[:, 0].astype(np.uint16)
-
-
 @lru_cache(maxsize=32)
-def glyph_table(fonts: FontChain, options: GlyphOptions) -> GlyphTable:
-    """The process's table of a chain (compared by sha256) and options. Kept here so that renderers hold no state."""
+def _cached_table(fonts: FontChain, options: GlyphOptions) -> GlyphTable:
     return GlyphTable(fonts, options)
+
+
+def glyph_table(fonts: FontChain, options: GlyphOptions) -> GlyphTable:
+    """The table of a font chain (compared by sha256) and options. The process keeps it, so renderers hold no state."""
+    table = _cached_table(fonts, options)
+    if table.has_many_sequences:
+        _cached_table.cache_clear()
+        table = _cached_table(fonts, options)
+    return table

@@ -1,41 +1,24 @@
-"""Two texts on canvas: the layouts of sentence pairs. The official code has no pairs; all of this is ours.
+"""Layouts of a pair of texts on canvas. The official code has no pairs; these layouts are this project's own.
 
-"rows": the first text from the top, a row with a short rule, the second text below it, on one canvas. The model sees
-where one ends and the other begins without reading punctuation. When they do not both fit, rows are shared out fairly:
-a text that needs less than its half keeps all of it, so the longer one is cut first.
+"rows": One canvas holds the first text at the top, a row with a short rule, and the second text below it. The model
+sees the border between the texts without reading punctuation. If the texts do not both fit, they share the rows: a text
+that needs less than half of them keeps all it needs, so the longer text is cut first.
 
-"two_canvas": each text on a canvas of its own, the second below the first, for a model that reads them one by one
+"two_canvas": Each text has a canvas of its own, the second below the first, for a model that encodes them one by one
 (`ClippoConfig.num_text_canvases` is 2).
 
-The third layout, "concatenate", draws one string with a separator between; the tokenizer does that itself.
+The tokenizer itself draws the third layout, "concatenate": one string with a separator between the texts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .font_files_clippo import ROW_HEIGHT
-from .rendering_clippo import RenderedText, TextRenderer
+from .canvas_clippo import ROW_HEIGHT, CanvasFormat, RenderedText, RenderOptions, columns_to_packed, one_of
+from .rendering_clippo import TextRenderer
 
 PAIR_LAYOUTS = ("concatenate", "rows", "two_canvas")
 RULE_ROWS = (7, 8)  # pixel rows of the separator's text row that are inked
-
-
-@dataclass
-class RenderedPairs(RenderedText):
-    """A batch of B rendered pairs. `chars_total`, `chars_drawn` and `rows_used` are those of both texts together.
-
-    Args:
-        canvases: as of single texts under "rows"; of twice the height under "two_canvas".
-        rows_used: int64 (B,), text rows of both texts; under "rows" with the separator's.
-        boxes: per pair the boxes of the first text's drawn characters, then those of the second's.
-        parts_total: int64 (B, 2), code points of the first and second text as given.
-        parts_drawn: int64 (B, 2), of these, how many are on the canvas.
-    """
-
-    parts_total: np.ndarray | None = None
-    parts_drawn: np.ndarray | None = None
 
 
 def render_pairs(
@@ -43,69 +26,88 @@ def render_pairs(
     firsts: Sequence[str],
     seconds: Sequence[str],
     layout: str,
-    format: str = "uint8",
+    format: CanvasFormat = "uint8",
     boxes: bool = False,
-) -> RenderedPairs:
-    """Renders pairs.
+) -> RenderedText:
+    """Renders pairs of texts.
 
     Args:
-        renderer: draws the single texts; its `max_chars` counts for each text of a pair.
-        firsts, seconds: B strings each.
-        layout: "rows" or "two_canvas", see the module.
-        format: "uint8", "float" or "packed", see `RenderedText`.
-        boxes: also return the pixel box of every drawn character.
+        renderer: Draws the single texts. Its `max_chars` applies to each text of a pair.
+        firsts: B strings.
+        seconds: B strings.
+        layout: "rows" or "two_canvas".
+        format: "uint8", "float" or "packed".
+        boxes: Whether the pixel box of every drawn character is returned.
+
+    Returns:
+        `RenderedText` of B pairs. The counts are those of both texts together, and "rows" counts the separator as a
+        text row. Canvases have twice the height under "two_canvas". The boxes of a pair are those of the first text,
+        then those of the second.
 
     Raises:
-        ValueError: An unknown layout, or "rows" on a canvas of fewer than three text rows.
+        ValueError: The layout is unknown, or the canvas has fewer than three text rows under "rows".
     """
-    if layout not in ("rows", "two_canvas"):
-        raise ValueError(f"pair layout {layout!r} is not known; choose 'rows' or 'two_canvas'")
-    count, rows = len(firsts), renderer.canvas_size[0] // ROW_HEIGHT
-    if layout == "rows" and rows < 3:
+    rows = renderer.options.height // ROW_HEIGHT
+    if one_of("pair_layout", layout, PAIR_LAYOUTS[1:]) == "rows" and rows < 3:
         raise ValueError(
-            f"a canvas {renderer.canvas_size[0]} pixels high has no room for two texts and a separator, which take 48; "
-            "use pair_layout 'two_canvas' or 'concatenate'"
+            f"A canvas {renderer.options.height} pixels high has no room for two texts and a separator, which take 48; "
+            'use pair_layout "two_canvas" or "concatenate".'
         )
-    # Boxes are wanted here too: they tell which characters stand on the rows that are left.
-    drawn = renderer([*firsts, *seconds], format=format, boxes=boxes or layout == "rows")
-    totals = _by_pair(drawn.chars_total)
-    if layout == "two_canvas":
-        axis = 1 if format == "packed" else 2
-        canvases = np.concatenate([drawn.canvases[:count], drawn.canvases[count:]], axis=axis)
-        parts, used = _by_pair(drawn.chars_drawn), drawn.rows_used[:count] + drawn.rows_used[count:]
-        all_boxes = drawn.boxes
-        shift = np.full(count, renderer.canvas_size[0])
-    else:
-        share = share_rows(_by_pair(drawn.rows_used), rows - 1)  # (B, 2)
-        canvases = _stack_rows(renderer, drawn.canvases, share, format)
-        all_boxes = [
-            box[: _chars_above(box, limit * ROW_HEIGHT)]
-            for box, limit in zip(drawn.boxes, share.T.ravel(), strict=True)
-        ]
-        parts = _by_pair(np.array([len(box) for box in all_boxes], np.int64))
-        used = share.sum(1) + 1
-        shift = (share[:, 0] + 1) * ROW_HEIGHT
-    joined = None
-    if boxes:
-        joined = []
-        for i in range(count):
-            below = all_boxes[count + i].copy()
-            # Shaping gives characters without a glyph of their own the box 0, 0, 0, 0: that must not wander.
-            below[below[:, 2] > 0] += np.array([0, shift[i], 0, shift[i]])
-            joined.append(np.concatenate([all_boxes[i], below]))
-    return RenderedPairs(canvases, used, totals.sum(1), parts.sum(1), joined, totals, parts)
+    # "rows" needs the boxes: they tell the characters on the rows that are kept.
+    single = renderer([*firsts, *seconds], format=format, boxes=boxes or layout == "rows")
+    if layout == "rows":
+        return _one_below_the_other(renderer.options, single, rows, format, boxes)
+    return _two_canvases(renderer.options, single, format, boxes)
+
+
+def _two_canvases(options: RenderOptions, single: RenderedText, format: str, boxes: bool) -> RenderedText:
+    count = len(single.canvases) // 2
+    axis = 1 if format == "packed" else 2
+    canvases = np.concatenate([single.canvases[:count], single.canvases[count:]], axis=axis)
+    rows_used = _by_pair(single.rows_used).sum(1)
+    joined = _join_boxes(single.boxes, np.full(count, options.height)) if boxes else None
+    return _of_pairs(canvases, rows_used, single, _by_pair(single.chars_drawn), joined)
+
+
+def _one_below_the_other(
+    options: RenderOptions, single: RenderedText, rows: int, format: str, boxes: bool
+) -> RenderedText:
+    share = share_rows(_by_pair(single.rows_used), rows - 1)  # (B, 2)
+    kept = [
+        box[: _chars_above(box, limit * ROW_HEIGHT)] for box, limit in zip(single.boxes, share.T.ravel(), strict=True)
+    ]
+    drawn = _by_pair(np.array([len(box) for box in kept], np.int64))
+    joined = _join_boxes(kept, (share[:, 0] + 1) * ROW_HEIGHT) if boxes else None
+    canvases = _stack_rows(options, single.canvases, share, format)
+    return _of_pairs(canvases, share.sum(1) + 1, single, drawn, joined)
+
+
+def _of_pairs(canvases, rows_used, single: RenderedText, drawn: np.ndarray, boxes) -> RenderedText:
+    total = _by_pair(single.chars_total)
+    return RenderedText(canvases, rows_used, total.sum(1), drawn.sum(1), boxes, total, drawn)
+
+
+def _join_boxes(boxes: list[np.ndarray], shift: np.ndarray) -> list[np.ndarray]:
+    """Boxes of 2B texts -> of B pairs; those of the second texts move down by `shift` pixels, int64 (B,)."""
+    joined = []
+    for first, second, down in zip(boxes[: len(shift)], boxes[len(shift) :], shift.tolist(), strict=True):
+        second = second.copy()
+        # With shaping a character without a glyph has the box 0, 0, 0, 0, which must stay as it is.
+        second[second[:, 2] > 0] += np.array([0, down, 0, down])
+        joined.append(np.concatenate([first, second]))
+    return joined
 
 
 def share_rows(needed: np.ndarray, available: int) -> np.ndarray:
-    """Text rows that each of two texts gets: all it needs if there is room, else its fair share.
+    """Shares text rows among two texts: all that each needs if there is room, else a fair share.
 
     Args:
-        needed: int64 (B, 2).
-        available: rows for both.
+        needed: int64 (B, 2), rows that each text needs.
+        available: Rows for both.
 
     Returns:
-        int64 (B, 2): of a pair that does not fit, the shorter text loses nothing unless it needs more than half, and
-        of two that do, each gets a half, the first an odd row.
+        int64 (B, 2). In a pair that does not fit, the shorter text loses nothing unless it needs more than half. If
+        both need more than half, each gets a half, and the first gets an odd row.
     """
     first, second = needed[:, 0], needed[:, 1]
     half = available // 2
@@ -119,18 +121,18 @@ def _by_pair(values: np.ndarray) -> np.ndarray:
 
 
 def _chars_above(boxes: np.ndarray, bottom: int) -> int:
-    """How many characters come before the first that stands at `bottom` or below."""
+    """Number of characters before the first whose box starts at `bottom` or below."""
     below = (boxes[:, 1] >= bottom) & (boxes[:, 2] > 0)
     return int(below.argmax()) if below.any() else len(boxes)
 
 
-def _stack_rows(renderer: TextRenderer, canvases: np.ndarray, share: np.ndarray, format: str) -> np.ndarray:
+def _stack_rows(options: RenderOptions, canvases: np.ndarray, share: np.ndarray, format: str) -> np.ndarray:
     """Canvases of 2B texts, first texts before second texts -> of B pairs, separator between, blank rows below."""
-    count, (height, width) = len(share), renderer.canvas_size
+    count, (height, width) = len(share), options.canvas_size
     rows = height // ROW_HEIGHT
     lines = canvases if format == "packed" else canvases[:, 0, : rows * ROW_HEIGHT]
-    lines = lines.reshape(2 * count, rows, -1)  # a text row in one piece, whatever the format
-    rule, blank = _rule_and_blank(renderer, width, format)
+    lines = lines.reshape(2 * count, rows, -1)  # one text row on the last axis, in every format
+    rule, blank = _rule_and_blank(options, format)
     place = np.arange(rows)[None]  # (1, rows)
     below = place - share[:, :1] - 1  # (B, rows), row of the second text
     pair, row = np.nonzero(place < share[:, :1])
@@ -142,27 +144,23 @@ def _stack_rows(renderer: TextRenderer, canvases: np.ndarray, share: np.ndarray,
     stacked[pair, row] = lines[count + pair, below[pair, row]]
     if format == "packed":
         return stacked
-    picture = np.empty_like(canvases[:count])
-    picture[:] = blank[0]
-    picture[:, 0, : rows * ROW_HEIGHT] = stacked.reshape(count, rows * ROW_HEIGHT, width)
-    return picture
+    whole = np.empty_like(canvases[:count])
+    whole[:] = blank[0]
+    whole[:, 0, : rows * ROW_HEIGHT] = stacked.reshape(count, rows * ROW_HEIGHT, width)
+    return whole
 
 
-def _rule_and_blank(renderer: TextRenderer, width: int, format: str) -> tuple[np.ndarray, np.ndarray]:
-    """The separator's text row and an empty one, each as one line of numbers.
-
-    The rule is a quarter of the canvas long. Where blank patches are skipped a longer one would only cost more.
-    """
-    length = max(ROW_HEIGHT, width // 4)
+def _rule_and_blank(options: RenderOptions, format: str) -> tuple[np.ndarray, np.ndarray]:
+    """The separator's text row and a blank one, each flattened to one line of numbers."""
+    # A quarter of the canvas is enough. A longer rule would cost more patches where blank ones are skipped.
+    length = max(ROW_HEIGHT, options.width // 4)
     if format == "packed":
-        columns = np.zeros(width, "<u2")
+        columns = np.zeros(options.width, np.uint16)
         columns[:length] = sum(1 << row for row in RULE_ROWS)
-        rule = columns.view("<i8").astype(np.int64)
+        rule = columns_to_packed(columns)
         return rule, np.zeros_like(rule)
-    levels = np.array([renderer.background, renderer.ink], np.uint8)
-    if format == "float":
-        levels = levels.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
-    blank = np.full((ROW_HEIGHT, width), levels[0])
+    background, ink = options.levels(format)[[0, 255]]
+    blank = np.full((ROW_HEIGHT, options.width), background)
     rule = blank.copy()
-    rule[list(RULE_ROWS), :length] = levels[1]
+    rule[list(RULE_ROWS), :length] = ink
     return rule.ravel(), blank.ravel()

@@ -1,43 +1,43 @@
-"""A question and the picture it asks about, on one canvas.
+"""Layouts of a question and its image on one canvas.
 
 *Image-and-Language Understanding from Pixels Only* (section on visual question answering) draws the question at the top
-of the picture and says no more; the official code has none of it. Everything below that sentence is ours.
+of the image and gives no details. The official code has no such layout. All details are this project's own.
 """
 
-import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
-from transformers.utils import logging
 
-from .font_files_clippo import MAX_GLYPH_WIDTH, ROW_HEIGHT
-
-logger = logging.get_logger(__name__)
+from .canvas_clippo import MAX_GLYPH_WIDTH, ROW_HEIGHT, Overflow, one_of, report_overflow
+from .rendering_clippo import TextRenderer
 
 PLACES = ("top", "bottom", "side", "overlay")
 PICTURES = ("squash", "fit")
-# Headers about which a warning was given; once per process and header is enough.
-_WARNED: set = set()
 
 
 @dataclass(frozen=True)
 class QuestionLayout:
-    """Where the question stands and how the picture is brought into the rest of the canvas.
+    """Place of the question, and form of the image on the rest of the canvas.
 
     Args:
         place: "top" and "bottom" give the question as many whole text rows as it needs, over the full width, and the
-            picture the rest of the height. "side" gives it a column at the left. "overlay" leaves the whole canvas to
-            the picture and covers just what the text stands on.
-        picture: "squash" fills the rest whatever the picture's proportions, as the official image preprocessing does;
-            "fit" keeps the proportions and centres the picture on the background of rendered text.
+            image the rest of the height. "side" gives the question a column at the left. "overlay" gives the image the
+            whole canvas, and the question covers only the area of its ink.
+        picture: "squash" fills the rest whatever the proportions of the image, as the official image preprocessing
+            does. "fit" keeps the proportions and centres the image on the background of rendered text.
         min_rows: Text rows that "top" and "bottom" keep free for every question. With `min_rows == max_rows` all
-            pictures are of one size.
-        max_rows: Text rows a question may take; what does not fit is treated by the tokenizer's `overflow`. None: half
-            of the canvas, or all of its height in a column.
-        column: Width in pixels of the column of "side". None: half of the canvas, in whole 16-pixel steps.
+            images have one size.
+        max_rows: Text rows that a question may take. The tokenizer's `overflow` handles a longer one. None is half of
+            the canvas, or the whole height of a column.
+        column: Width in pixels of the column of "side". None is half of the canvas, in whole 16-pixel steps.
 
     Raises:
-        ValueError: A value that is not possible.
+        ValueError: A value is not possible.
+
+    Example:
+        >>> from clippo.processing.layout_question_clippo import QuestionLayout
+        >>> QuestionLayout("bottom").image_area(rows=2, height=96, width=64)  # top, left, height, width
+        (0, 0, 64, 64)
     """
 
     place: str = "top"
@@ -47,19 +47,17 @@ class QuestionLayout:
     column: int | None = None
 
     def __post_init__(self):
-        if self.place not in PLACES:
-            raise ValueError(f"place={self.place!r} is not known; choose one of {', '.join(map(repr, PLACES))}.")
-        if self.picture not in PICTURES:
-            raise ValueError(f"picture={self.picture!r} is not known; choose one of {', '.join(map(repr, PICTURES))}.")
+        one_of("place", self.place, PLACES)
+        one_of("picture", self.picture, PICTURES)
         if self.min_rows < 0 or (self.max_rows is not None and self.max_rows < max(1, self.min_rows)):
             raise ValueError(
                 f"min_rows={self.min_rows} and max_rows={self.max_rows} do not go together; give "
-                "0 <= min_rows <= max_rows, and at least one row at most."
+                "0 <= min_rows <= max_rows and max_rows >= 1."
             )
 
     @classmethod
     def from_options(cls, options, base: "QuestionLayout | None" = None) -> "QuestionLayout":
-        """A layout from what users write: a layout, the name of a place, a dict of fields, or None for `base`."""
+        """Makes a layout of a layout, the name of a place, a dict of fields that change `base`, or None for `base`."""
         base = base or cls()
         if options is None or isinstance(options, cls):
             return options or base
@@ -74,7 +72,7 @@ class QuestionLayout:
         """Height and width in pixels of the largest area that a question may take on a canvas.
 
         Raises:
-            ValueError: It does not fit on the canvas beside a picture.
+            ValueError: The area does not fit on the canvas beside an image.
         """
         rows = height // ROW_HEIGHT
         if self.place == "side":
@@ -87,19 +85,19 @@ class QuestionLayout:
             limit, default = rows, rows
         else:
             column = width
-            # Over the picture the text may cover it all; above or below, the picture needs a line of its own.
+            # Over the image the text may cover all of it; above or below, the image needs a line of its own.
             limit, default = rows if self.place == "overlay" else (height - 1) // ROW_HEIGHT, max(1, rows // 2)
         most = max(default, self.min_rows) if self.max_rows is None else self.max_rows
         if most > limit:
             raise ValueError(
                 f"{most} text rows of {ROW_HEIGHT} pixels do not fit on a canvas {height} high"
-                + (" together with a picture" if self.place in ("top", "bottom") else "")
+                + (" together with an image" if self.place in ("top", "bottom") else "")
                 + f"; give max_rows up to {limit}, or a larger canvas."
             )
         return most * ROW_HEIGHT, column
 
-    def picture_area(self, rows: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, left, height, width in pixels of what is left to the picture when the question takes so many rows."""
+    def image_area(self, rows: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width in pixels of the image beside a question of `rows` text rows."""
         header = rows * ROW_HEIGHT
         if self.place == "top":
             return header, 0, height - header, width
@@ -112,55 +110,50 @@ class QuestionLayout:
 
 
 def draw_questions(
-    tokenizer,
+    renderer: TextRenderer,
     image_processor,
     images: list,
     questions: list[str],
     layout: QuestionLayout,
-    overflow: str = "warn",
+    overflow: Overflow = "warn",
     **image_options,
 ) -> np.ndarray:
-    """Draws question i and picture i on canvas i.
+    """Draws question i and image i on canvas i.
 
-    A picture that stands in the list several times is resized once for every place that its questions leave it.
+    An image that occurs several times in the list is resized once for every area that its questions leave it.
 
     Args:
-        tokenizer: The text renderer; its `canvas_size` is that of the result.
-        image_processor: Resizes the pictures and sets their values.
-        images: B pictures, in any form that the image processor takes.
+        renderer: Draws the questions. Its canvas size is that of the result.
+        image_processor: Resizes the images and scales their values.
+        images: B images, in any form that the image processor takes.
         questions: B strings. An empty one takes `min_rows` rows.
-        layout: Where everything goes.
-        overflow: What to do with a question that needs more rows than it may have: "warn", "raise", "ignore".
-        image_options: Options for the image processor.
+        layout: Places of question and image.
+        overflow: Reaction to a question that needs more rows than it may have: "warn", "raise" or "ignore".
+        **image_options: Options of the image processor.
 
     Returns:
-        (B, C, H, W): the pictures as the image processor gives them, the text as the renderer gives it, bit for bit.
-        float32 in [-1, 1], or uint8 if the image processor is told to leave the values as they are.
+        (B, C, H, W). The images are those of the image processor and the text is that of the renderer, bit for bit.
+        float32 in [-1, 1], or uint8 if the image processor leaves the values as they are.
 
     Raises:
-        ValueError: A question that does not fit under "raise", or a layout that the canvas has no room for.
+        ValueError: A question does not fit under "raise", or the canvas has no room for the layout.
     """
-    size = tokenizer.canvas_size
-    height, width = (size, size) if isinstance(size, int) else size
-    header = copy.copy(tokenizer)
-    header.canvas_size = list(layout.text_size(height, width))
+    height, width = renderer.options.canvas_size
+    header = TextRenderer(renderer.fonts, replace(renderer.options, canvas_size=layout.text_size(height, width)))
+    rendered = header(questions)
+    _check_overflow(rendered, header, overflow)
+    rows = np.clip(rendered.rows_used, layout.min_rows, header.options.height // ROW_HEIGHT)  # (B,)
 
-    measured = header.render(questions, canvas_format="uint8")
-    _check_overflow(measured, header, overflow)
-    rows = np.clip(measured.rows_used, layout.min_rows, header.canvas_size[0] // ROW_HEIGHT)  # (B,)
-
-    canvases = _place_pictures(image_processor, images, rows, layout, tokenizer, (height, width), image_options)
-    text = measured.canvases  # (B, 1, h, w)
+    canvases = _place_images(image_processor, images, rows, layout, renderer, image_options)
+    text = rendered.canvases  # (B, 1, h, w)
     if canvases.dtype != np.uint8:
-        text = header.render(questions, canvas_format="float").canvases
+        text = header(questions, "float").canvases
     if layout.place == "side":
         canvases[..., : text.shape[2], : text.shape[3]] = text
     elif layout.place == "overlay":
-        inked = (measured.canvases != tokenizer.background).reshape(len(text), 1, -1, ROW_HEIGHT, width).any(3)
+        inked = (rendered.canvases != renderer.options.background).reshape(len(text), 1, -1, ROW_HEIGHT, width).any(3)
         covered = np.logical_or.accumulate(inked[..., ::-1], axis=-1)[..., ::-1]  # (B, 1, rows, w) left of the last ink
-        covered = covered.repeat(ROW_HEIGHT, axis=2)
-        top = canvases[:, :, : text.shape[2]]
-        np.copyto(top, text, where=covered)
+        np.copyto(canvases[:, :, : text.shape[2]], text, where=covered.repeat(ROW_HEIGHT, axis=2))
     else:
         for count in np.unique(rows[rows > 0]):
             which, lines = rows == count, int(count) * ROW_HEIGHT
@@ -169,85 +162,88 @@ def draw_questions(
     return canvases
 
 
-def _place_pictures(
-    image_processor, images: list, rows: np.ndarray, layout: QuestionLayout, tokenizer, canvas: tuple, options: dict
+def _place_images(
+    image_processor, images: list, rows: np.ndarray, layout: QuestionLayout, renderer: TextRenderer, options: dict
 ) -> np.ndarray:
-    """Canvases (B, C, H, W) with every picture in its place, the rest being text background."""
-    number: dict[int, int] = {}  # identity of a picture -> its number among the different ones
-    picture = np.array([number.setdefault(id(image), len(number)) for image in images])  # (B,)
-    different = {picture[i]: image for i, image in reversed(list(enumerate(images)))}
-
-    areas = np.array([layout.picture_area(int(count), *canvas) for count in rows])  # (B, 4) top, left, height, width
+    """Canvases (B, C, H, W) with every image in its place and text background elsewhere."""
+    canvas = renderer.options.canvas_size
+    number: dict[int, int] = {}  # id of an image object -> its number among the different ones
+    which = np.array([number.setdefault(id(image), len(number)) for image in images])  # (B,)
+    different = {which[i]: image for i, image in reversed(list(enumerate(images)))}
+    areas = np.array([layout.image_area(int(count), *canvas) for count in rows])  # (B, 4) top, left, height, width
     if layout.picture == "fit":
-        # Opened once here, so that a file name or a lazy picture is not read for its size and again for its pixels.
-        how = {"do_convert_rgb": image_processor.do_convert_rgb, **options}
-        opened = {
-            i: image_processor.process_image(_loaded(image_processor, image), **how) for i, image in different.items()
-        }
-        sizes = np.array([opened[i].shape[1:] for i in picture])  # (B, 2)
-        scale = (areas[:, 2:] / sizes).min(1, keepdims=True)
-        fitted = np.clip(np.rint(sizes * scale).astype(int), 1, areas[:, 2:])
-        areas = np.concatenate([areas[:, :2] + (areas[:, 2:] - fitted) // 2, fitted], axis=1)
-        different, options = opened, {**options, "input_data_format": "channels_first"}
+        different, options = _open(image_processor, different, options)
+        sizes = np.array([different[i].shape[1:] for i in which])  # (B, 2)
+        areas = _fit(areas, sizes)
 
     canvases = None
     for area in np.unique(areas, axis=0):
         top, left, height, width = area.tolist()
         members = np.flatnonzero((areas == area).all(1))
-        shown, index = np.unique(picture[members], return_inverse=True)
+        shown, index = np.unique(which[members], return_inverse=True)
         size = {"height": height, "width": width}
         values = image_processor([different[i] for i in shown], **{**options, "size": size, "return_tensors": None})
         values = np.stack(values["pixel_values"])  # (n, C, h, w)
         if canvases is None:
             canvases = np.empty((len(images), values.shape[1], *canvas), values.dtype)
-            background = np.uint8(tokenizer.background)
-            canvases[:] = background if values.dtype == np.uint8 else np.float32(background) / 255 * 2 - 1
+            canvases[:] = renderer.options.levels("uint8" if values.dtype == np.uint8 else "float")[0]
         elif canvases.dtype != values.dtype or canvases.shape[1] != values.shape[1]:
             raise ValueError(
-                "Pictures of whole numbers and of floats, or of different channels, cannot share a batch; convert them "
+                "Images of whole numbers and of floats, or of different channels, cannot share a batch; convert them "
                 "to one form first."
             )
         canvases[members, :, top : top + height, left : left + width] = values[index]
     return canvases
 
 
-def _loaded(image_processor, image):
-    (image,) = image_processor._prepare_images_structure(image)
-    return image
+def _open(image_processor, images: dict, options: dict) -> tuple[dict, dict]:
+    """The images as arrays (C, H, W), and the options that process these arrays."""
+    # Opened once here, so that a file is not read for its size and again for its pixels.
+    how = {"do_convert_rgb": image_processor.do_convert_rgb, **options}
+    opened = {}
+    for i, image in images.items():
+        (image,) = image_processor._prepare_images_structure(image)
+        opened[i] = image_processor.process_image(image, **how)
+    return opened, {**options, "input_data_format": "channels_first"}
 
 
-def _check_overflow(rendered, header, overflow: str) -> None:
-    size, cut = header.canvas_size, rendered.chars_total - rendered.chars_drawn  # (B,)
-    if overflow == "ignore" or not cut.any() or (overflow == "warn" and tuple(size) in _WARNED):
-        return
-    worst = int(cut.argmax())
-    limit, remedy = f"{size[0] // ROW_HEIGHT} rows of {size[1]} pixels cut", "Give the layout more max_rows, shorten"
-    if rendered.chars_drawn[worst] == header.max_chars:
-        limit, remedy = f"max_chars={header.max_chars} cuts", "Shorten"
-    message = (
-        f"{int((cut > 0).sum())} of {len(cut)} questions do not fit: {limit} {int(cut[worst])} of the "
-        f"{int(rendered.chars_total[worst])} characters of question {worst}. {remedy} the question, or use a model "
-        "with a larger canvas"
+def _fit(areas: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Areas int64 (B, 4) shrunk to the proportions of images int64 (B, 2), centred in the original area."""
+    scale = (areas[:, 2:] / sizes).min(1, keepdims=True)
+    fitted = np.clip(np.rint(sizes * scale).astype(int), 1, areas[:, 2:])
+    return np.concatenate([areas[:, :2] + (areas[:, 2:] - fitted) // 2, fitted], axis=1)
+
+
+def _check_overflow(rendered, header: TextRenderer, overflow: Overflow) -> None:
+    max_chars, (height, width) = header.options.max_chars, header.options.canvas_size
+    worst = int(rendered.chars_cut.argmax())
+    by_length = rendered.chars_drawn[worst] == max_chars
+    report_overflow(
+        rendered,
+        overflow,
+        max_chars,
+        limit=f"the area of {height // ROW_HEIGHT} rows of {width} pixels",
+        unit="question",
+        remedy="Shorten the question" if by_length else "Give the layout more max_rows, shorten the question",
     )
-    if overflow == "raise":
-        raise ValueError(message + '; overflow="ignore" cuts in silence.')
-    _WARNED.add(tuple(size))
-    logger.warning(message + '. This is said once; overflow="raise" stops instead, "ignore" is silent.')
 
 
 def pair_questions(images, questions) -> tuple[list, list[str]]:
-    """Brings pictures and questions to two lists of one length.
+    """Brings images and questions to two lists of one length.
+
+    One image serves every question, and one question asks about every image. A list of lists holds the questions of
+    image i at index i. In all other cases images and questions belong together by position.
 
     Args:
-        images: One picture or a list (or batch array) of them.
-        questions: One string, a list of strings, or for several pictures a list of lists of strings.
+        images: One image, or a list or batch array of images.
+        questions: One string, a list of strings, or for several images a list of lists of strings.
 
     Returns:
-        B pictures and B questions. One picture serves every question, one question asks about every picture; a list of
-        lists holds the questions of picture i at i; else they belong together by position.
+        B images and B questions.
 
     Raises:
-        ValueError: Their numbers do not fit together. TypeError: a question is no string.
+        ValueError: The numbers of images and questions do not fit together.
+        TypeError: A question is not a string.
     """
     if isinstance(images, list | tuple):
         images = list(images)
@@ -256,13 +252,13 @@ def pair_questions(images, questions) -> tuple[list, list[str]]:
     for i, image in enumerate(images):
         if isinstance(image, list | tuple):
             if len(image) != 1:
-                raise ValueError(f"images[{i}] holds {len(image)} pictures; a question is about one, give a flat list.")
+                raise ValueError(f"images[{i}] holds {len(image)} images; a question is about one, give a flat list.")
             images[i] = image[0]
     questions = [questions] if isinstance(questions, str) else list(questions)
     if questions and all(isinstance(several, list | tuple) for several in questions):
         if len(questions) != len(images):
             raise ValueError(
-                f"There are {len(images)} pictures and {len(questions)} lists of questions; give one list a picture."
+                f"There are {len(images)} images and {len(questions)} lists of questions; give one list an image."
             )
         images = [image for image, several in zip(images, questions, strict=True) for _ in several]
         questions = [question for several in questions for question in several]
@@ -277,6 +273,6 @@ def pair_questions(images, questions) -> tuple[list, list[str]]:
         questions = questions * len(images)
     if not images or len(images) != len(questions):
         raise ValueError(
-            f"There are {len(images)} pictures and {len(questions)} questions; give one of either, or as many of both."
+            f"There are {len(images)} images and {len(questions)} questions; give one of either, or as many of both."
         )
     return images, questions

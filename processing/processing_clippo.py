@@ -1,26 +1,26 @@
-"""Photos and strings to the inputs of `ClippoModel`."""
+"""Images and strings to the inputs of `ClippoModel`."""
 
 from dataclasses import asdict
-from typing import Literal
 
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs
 
+from .canvas_clippo import CanvasFormat, Overflow
 from .image_processing_clippo import ClippoImageProcessor, ClippoImageProcessorKwargs
 from .layout_question_clippo import QuestionLayout, draw_questions, pair_questions
 from .tokenization_clippo import ClippoTokenizer
 
 
 class ClippoTextKwargs(TextKwargs, total=False):
-    """
-    Keyword arguments that `ClippoTokenizer` knows beside those of every tokenizer.
+    """Keyword arguments of `ClippoTokenizer` beside those of every tokenizer.
 
-    canvas_format (`"uint8"`, `"float"` or `"packed"`, *optional*): Form of `text_pixel_values`.
-    overflow (`"warn"`, `"raise"` or `"ignore"`, *optional*): What to do with a text that does not fit on the canvas.
+    Args:
+        canvas_format: Format of `text_pixel_values`: "uint8", "float" or "packed".
+        overflow: Reaction to a text that does not fit on the canvas: "warn", "raise" or "ignore".
     """
 
-    canvas_format: Literal["uint8", "float", "packed"] | None
-    overflow: Literal["warn", "raise", "ignore"] | None
+    canvas_format: CanvasFormat | None
+    overflow: Overflow | None
 
 
 class ClippoProcessorKwargs(ProcessingKwargs, total=False):
@@ -32,14 +32,24 @@ class ClippoProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class ClippoProcessor(ProcessorMixin):
-    """
-    Image processor and text renderer in one.
+    """Image processor and text renderer in one object.
 
     Args:
-        image_processor (`ClippoImageProcessor`): Makes `pixel_values` of photos.
-        tokenizer (`ClippoTokenizer`): Makes `text_pixel_values` of strings.
-        question_layout (`str` or `dict`, *optional*): How questions are drawn with their pictures: fields of
-            `QuestionLayout`, or its `place` alone. Saved, since a model knows only the layout it was trained with.
+        image_processor: A `ClippoImageProcessor`, which makes `pixel_values` of images.
+        tokenizer: A `ClippoTokenizer`, which makes `text_pixel_values` of strings.
+        question_layout: Layout of questions and their images: the fields of `QuestionLayout` as a dict, or its `place`
+            alone. It is saved, since a model needs the layout it was trained with. None is the default layout.
+
+    Example:
+        >>> from PIL import Image
+        >>> from clippo import ClippoProcessor
+        >>> processor = ClippoProcessor.from_size(64)
+        >>> image = Image.new("RGB", (80, 60))
+        >>> inputs = processor(images=image, text=["a cat", "a dog"], return_tensors="pt")
+        >>> {name: tuple(values.shape) for name, values in sorted(inputs.items())}
+        {'pixel_values': (1, 3, 64, 64), 'text_pixel_values': (2, 1, 64, 64)}
+        >>> processor(images=image, questions="what is it?", return_tensors="pt")["pixel_values"].shape
+        torch.Size([1, 3, 64, 64])
     """
 
     valid_processor_kwargs = ClippoProcessorKwargs
@@ -51,29 +61,36 @@ class ClippoProcessor(ProcessorMixin):
 
     @classmethod
     def from_size(cls, size: int | list[int], **tokenizer_kwargs) -> "ClippoProcessor":
-        """Processor of a new model: photos and text canvases of `size`, an int or [height, width] in pixels."""
+        """Makes the processor of a new model.
+
+        Args:
+            size: Size of images and text canvases in pixels, an int or [height, width].
+            **tokenizer_kwargs: Options of `ClippoTokenizer`.
+        """
         return cls(ClippoImageProcessor(size=size), ClippoTokenizer(canvas_size=size, **tokenizer_kwargs))
 
     def __call__(self, images=None, text=None, questions=None, question_layout=None, **kwargs) -> BatchFeature:
-        """
-        Prepares photos, texts or both; pairs are by position, and for zero-shot their numbers may differ. With
-        questions, every question is drawn on one canvas with its photo.
+        """Prepares images, texts or both; or images with questions drawn on them.
+
+        Images and texts belong together by position. For zero-shot classification their numbers may differ.
 
         Args:
-            images: One picture or several, in any form that `ClippoImageProcessor` takes.
+            images: One image or several, in any form that `ClippoImageProcessor` takes.
             text: One string or several, as `ClippoTokenizer` takes them.
-            questions: One string, or several: one a picture, many for one picture, or a list of them for each picture.
-            question_layout: As in the constructor, for this call; a dict changes single fields.
-            kwargs: Options of either (`return_tensors`, `size`, `canvas_format`, ...), or `images_kwargs={...}` and
-                `text_kwargs={...}`.
+            questions: One string or several: one for each image, many for one image, or a list of them for each image.
+                Each question is drawn on one canvas with its image.
+            question_layout: As in the constructor, for this call. A dict changes single fields.
+            **kwargs: Options of either part (`return_tensors`, `size`, `canvas_format`, ...), or `images_kwargs={...}`
+                and `text_kwargs={...}`.
 
         Returns:
-            `BatchFeature` with `pixel_values` (N, 3, H, W), float32 in [-1, 1], if there are images, and
-            `text_pixel_values` (M, 1, H, W), uint8 unless the tokenizer says otherwise, if there is text. With
-            questions `pixel_values` has one canvas for each of them; `canvas_format="uint8"` leaves it uint8.
+            `BatchFeature`. With images it has `pixel_values` (N, 3, H, W), float32 in [-1, 1]. With text it has
+            `text_pixel_values` (M, 1, H, W), uint8 unless the tokenizer has another format. With questions
+            `pixel_values` has one canvas for each of them; `canvas_format="uint8"` leaves it uint8.
 
         Raises:
-            `ValueError`: neither images nor text; questions without images, or with options that they do not take.
+            ValueError: Neither images nor text are given, or questions come without images or with options that
+                they do not take.
         """
         if questions is not None:
             return self._with_questions(images, text, questions, question_layout, **kwargs)
@@ -89,7 +106,7 @@ class ClippoProcessor(ProcessorMixin):
 
     def _with_questions(self, images, text, questions, question_layout, canvas_format=None, **kwargs) -> BatchFeature:
         if images is None:
-            raise ValueError("There are questions but no images; pass images=, which the questions are drawn into.")
+            raise ValueError("There are questions but no images; pass images= to draw them on.")
         if text is not None:
             raise ValueError("text= and questions= do not go together; a question is drawn on the canvas of its image.")
         of_images, of_text = (kwargs.get(name) or {} for name in ("images_kwargs", "text_kwargs"))
@@ -102,10 +119,10 @@ class ClippoProcessor(ProcessorMixin):
         if fixed:
             raise ValueError(
                 f"{', '.join(sorted(fixed))} cannot be chosen with questions: the canvas is the "
-                f"tokenizer's, {self.tokenizer.canvas_size}, and the layout says what part of it the picture takes."
+                f"tokenizer's, {self.tokenizer.canvas_size}, and the layout decides the part that the image takes."
             )
         if canvas_format not in (None, "float", "uint8"):
-            raise ValueError(f"canvas_format={canvas_format!r} cannot hold a picture; choose 'float' or 'uint8'.")
+            raise ValueError(f"canvas_format={canvas_format!r} cannot hold an image; choose 'float' or 'uint8'.")
         merged = self._merge_kwargs(ClippoProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         options, overflow = dict(merged["images_kwargs"]), merged["text_kwargs"].get("overflow")
         tensor_type = options.pop("return_tensors", None)
@@ -113,7 +130,7 @@ class ClippoProcessor(ProcessorMixin):
             options |= dict.fromkeys(("do_rescale", "do_normalize"), canvas_format == "float")
         layout = QuestionLayout.from_options(getattr(self, "question_layout", None))
         canvases = draw_questions(
-            self.tokenizer,
+            self.tokenizer.renderer,
             self.image_processor,
             *pair_questions(images, questions),
             QuestionLayout.from_options(question_layout, layout),

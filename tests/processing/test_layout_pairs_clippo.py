@@ -194,7 +194,7 @@ def test_bad_pairs_and_layouts_are_explained(rows):
         clippo.ClippoTokenizer(pair_layout="columns")
     with pytest.raises(ValueError, match="32 pixels high has no room for two texts"):
         clippo.ClippoTokenizer(canvas_size=[32, 64], pair_layout="rows")
-    with pytest.raises(ValueError, match="Text 1 is no pair, but others are"):
+    with pytest.raises(ValueError, match="Text 1 is not a pair, but others are"):
         rows([["a", "b"], "c"])
     with pytest.raises(TypeError, match="Text 0 is of type NoneType"):
         rows(["a"], [None])

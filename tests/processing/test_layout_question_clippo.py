@@ -1,4 +1,4 @@
-"""Questions on the canvas of their picture: exact text rows, exact pictures, and every odd input."""
+"""Questions on the canvas of their image: exact text rows, exact images, and every odd input."""
 
 import logging
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo.processing import ClippoProcessor
-from clippo.processing import layout_question_clippo as layouts
+from clippo.processing import ClippoProcessor, canvas_clippo
 from clippo.processing.layout_question_clippo import QuestionLayout
 
 QUESTIONS = ["what?", "is there a red chair on the left side of the table?", ""]
@@ -133,10 +132,10 @@ def test_several_questions_for_one_picture(processor, monkeypatch):
 def test_a_question_that_fills_the_canvas(processor, caplog):
     long = "why " * 100
     with pytest.raises(
-        ValueError, match=r"1 of 2 questions do not fit: 4 rows of 96 pixels cut \d+ of the 400 characters"
+        ValueError, match=r"1 of 2 questions do not fit: the area of 4 rows of 96 pixels cuts \d+ of the 400 characters"
     ):
         processor(images=PICTURES[0], questions=["what?", long], overflow="raise")
-    layouts._WARNED.clear()
+    canvas_clippo._WARNED.clear()
     with caplog.at_level(logging.WARNING):
         cut = processor(images=PICTURES[0], questions=long, return_tensors="np")["pixel_values"]
         processor(images=PICTURES[0], questions=long)
@@ -194,15 +193,15 @@ def test_the_layout_is_saved_with_the_processor(tmp_path):
             dict(images=PICTURES[0], questions="what?", images_kwargs={"size": 32}),
             "size cannot be chosen with questions",
         ),
-        (dict(images=[PICTURES[:2]], questions=["what?"]), r"images\[0\] holds 2 pictures; a question is about one"),
-        (dict(images=PICTURES[0], questions="what?", canvas_format="packed"), "'packed' cannot hold a picture"),
-        (dict(images=PICTURES, questions=["a", "b"]), "3 pictures and 2 questions"),
-        (dict(images=PICTURES, questions=[["a"], ["b"]]), "3 pictures and 2 lists of questions"),
-        (dict(images=PICTURES, questions=[]), "3 pictures and 0 questions"),
+        (dict(images=[PICTURES[:2]], questions=["what?"]), r"images\[0\] holds 2 images; a question is about one"),
+        (dict(images=PICTURES[0], questions="what?", canvas_format="packed"), "'packed' cannot hold an image"),
+        (dict(images=PICTURES, questions=["a", "b"]), "3 images and 2 questions"),
+        (dict(images=PICTURES, questions=[["a"], ["b"]]), "3 images and 2 lists of questions"),
+        (dict(images=PICTURES, questions=[]), "3 images and 0 questions"),
         (dict(images=PICTURES[0], questions="what?", question_layout="left"), "place='left' is not known"),
         (dict(images=PICTURES[0], questions="what?", question_layout={"rows": 2}), "no field 'rows'"),
         (dict(images=PICTURES[0], questions="what?", question_layout={"picture": "crop"}), "picture='crop'"),
-        (dict(images=PICTURES[0], questions="what?", question_layout={"max_rows": 8}), "together with a picture"),
+        (dict(images=PICTURES[0], questions="what?", question_layout={"max_rows": 8}), "together with an image"),
         (dict(images=PICTURES[0], questions="a", question_layout={"min_rows": 3, "max_rows": 2}), "do not go together"),
         (dict(images=PICTURES[0], questions="a", question_layout={"place": "side", "column": 96}), "column of 96"),
     ],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, BatchEncoding, DataCollatorWithPadding, default_data_collator
 from transformers.processing_utils import ImagesKwargs
 
-from clippo.processing import tokenization_clippo
+from clippo.processing import canvas_clippo
 from clippo.processing.image_processing_clippo import ClippoImageProcessorKwargs
 from clippo.processing.rendering_clippo import TextRenderer
 from clippo.processing.tokenization_clippo import ClippoTokenizer, TextMeasure
@@ -36,10 +36,10 @@ def warnings_of_tokenizer(monkeypatch):
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
-    monkeypatch.setattr(tokenization_clippo, "_WARNED", set())
-    tokenization_clippo.logger.addHandler(handler)
+    monkeypatch.setattr(canvas_clippo, "_WARNED", set())
+    canvas_clippo.logger.addHandler(handler)
     yield messages
-    tokenization_clippo.logger.removeHandler(handler)
+    canvas_clippo.logger.removeHandler(handler)
 
 
 def canvases(tokenizer, *args, **kwargs):
@@ -63,7 +63,7 @@ def test_draws_what_the_renderer_draws():
     expected = TextRenderer(canvas_size=(48, 96), **options)(TEXTS).canvases
     np.testing.assert_array_equal(canvases(tokenizer, TEXTS), expected)
     tokenizer = ClippoTokenizer(canvas_size=64, antialias_font=True, advances="font")
-    expected = TextRenderer(canvas_size=64, antialias=True, advances="font")(TEXTS).canvases
+    expected = TextRenderer(canvas_size=64, antialias_font=True, advances="font")(TEXTS).canvases
     np.testing.assert_array_equal(canvases(tokenizer, TEXTS), expected)
 
 
@@ -352,7 +352,7 @@ def test_pad_takes_arrays_tensors_and_whole_batches(tokenizer):
     [
         ([], "without examples|found \\[\\]"),
         ([{"input_ids": [1]}], r"needs the key text_pixel_values but found \['input_ids'\]"),
-        ([{"text_pixel_values": [0]}], r"shape \(1,\) are no canvas"),
+        ([{"text_pixel_values": [0]}], r"shape \(1,\) are not a canvas"),
         ([{"text_pixel_values": np.zeros((1, 2, 2)), "label": 0}, {"text_pixel_values": np.zeros((1, 2, 2))}], "label"),
     ],
 )
