@@ -2,11 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub.dataclasses import StrictDataclassFieldValidationError, strict
 
 KINDS = ("image_text", "text_text")
+Spec = TypeVar("Spec")
+
+
+def read_spec(cls: type[Spec], spec: Mapping[str, Any]) -> Spec:
+    """Instance of a specification from a mapping of a recipe.
+
+    Args:
+        cls: Strict dataclass with a field `path`.
+        spec: Its fields by name.
+
+    Raises:
+        ValueError: `spec` is not a mapping, has an unknown key or no path, or holds an impossible value.
+    """
+    known = [field.name for field in fields(cls)]
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"A source is a mapping of {', '.join(known)}, got {spec!r}.")
+    unknown = sorted(set(map(str, spec)) - set(known))
+    if unknown or "path" not in spec:
+        wrong = f"has unknown keys {', '.join(unknown)}" if unknown else "has no path"
+        raise ValueError(f"The source {dict(spec)} {wrong}; a source knows {', '.join(known)}.")
+    try:
+        return cls(**spec)
+    except StrictDataclassFieldValidationError as error:
+        raise ValueError(f"The source {spec.get('name') or spec['path']}: {error.__cause__ or error}.") from error
 
 
 @strict
@@ -87,22 +111,8 @@ class SourceSpec:
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> "SourceSpec":
-        """From a mapping of a recipe.
-
-        Raises:
-            ValueError: No mapping, a key that no field is called, no path, or values that cannot be.
-        """
-        known = [field.name for field in fields(cls)]
-        if not isinstance(spec, Mapping):
-            raise ValueError(f"A source is a mapping of {', '.join(known)}, got {spec!r}.")
-        unknown = sorted(set(map(str, spec)) - set(known))
-        if unknown or "path" not in spec:
-            wrong = f"has unknown keys {', '.join(unknown)}" if unknown else "has no path"
-            raise ValueError(f"The source {dict(spec)} {wrong}; a source knows {', '.join(known)}.")
-        try:
-            return cls(**spec)
-        except StrictDataclassFieldValidationError as error:
-            raise ValueError(f"The source {spec.get('name') or spec['path']}: {error.__cause__ or error}.") from error
+        """The source that a mapping of a recipe describes; see `read_spec`."""
+        return read_spec(cls, spec)
 
     @property
     def text_columns(self) -> list[str]:

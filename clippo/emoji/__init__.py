@@ -2,5 +2,6 @@
 
 from clippo.emoji.augmentation import RandomView
 from clippo.emoji.pairs import EmojiPairs
+from clippo.emoji.specs import EmojiSpec
 
-__all__ = ["EmojiPairs", "RandomView"]
+__all__ = ["EmojiPairs", "EmojiSpec", "RandomView"]

@@ -9,6 +9,14 @@ from transformers import HfArgumentParser
 
 # Names of arguments that were changed -> the names they have now.
 RENAMED = {"model": "config_overrides"}
+# Arguments that became fields of a source.
+_EMOJI = "sources: [{kind: emoji, path: data/emoji, languages: [en, de], anchor: en, name_probability: 0.5}]"
+_FILES = "sources: [{path: 'data/NAME/train*.parquet', image_column: image, caption_columns: captions}]"
+MOVED = {
+    **dict.fromkeys(("dataset", "data_dir"), f"{_EMOJI} or {_FILES}"),
+    **dict.fromkeys(("languages", "name_probability", "anchor"), _EMOJI),
+    **dict.fromkeys(("image_column", "caption_columns"), _FILES),
+}
 
 
 @dataclass
@@ -48,45 +56,23 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What to train on: `sources` (docs/data.md), or one of two shorthands, `dataset`."""
+    """Data of a pretraining run: sources, their validation and augmentation."""
 
     sources: list | str | None = field(
-        default=None, metadata={"help": "Sources to mix, a list of mappings (docs/data.md); in the place of `dataset`."}
+        default=None, metadata={"help": "Sources to mix, a list of mappings; the data guide has their fields."}
     )
-    validation: dict | str | None = field(
-        default=None, metadata={"help": "The source to evaluate on, a mapping (docs/data.md)."}
-    )
+    validation: dict | str | None = field(default=None, metadata={"help": "Source to evaluate on, a mapping."})
     max_skipped: float = field(
         default=0.05,
-        metadata={"help": "Largest share of unusable rows (broken picture, no text) before the run stops."},
+        metadata={"help": "Largest share of unusable rows (broken image, no text) before the run stops."},
     )
-    shuffle_buffer: int = field(
-        default=1000, metadata={"help": "Streaming sources: rows among which the next one is drawn."}
-    )
-    flip: bool = field(default=False, metadata={"help": "Mirror every second photograph."})
+    shuffle_buffer: int = field(default=1000, metadata={"help": "Rows of a stream among which the next one is drawn."})
+    flip: bool = field(default=False, metadata={"help": "Mirror half of the photographs."})
     randaugment: list[int] | None = field(
-        default=None, metadata={"help": "RandAugment of photographs: operations a picture and magnitude, as '2 10'."}
+        default=None, metadata={"help": "RandAugment of photographs: operations an image and magnitude, as '2 10'."}
     )
     texts_per_image: int = field(
-        default=1, metadata={"help": "Texts an image is trained with in one step; it is encoded once for all of them."}
-    )
-
-    dataset: str = field(
-        default="emoji",
-        metadata={"help": "'emoji' (scripts/build_emoji_dataset.py), or 'parquet': train*/validation*.parquet files."},
-    )
-    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the data set."})
-    image_column: str = field(default="image", metadata={"help": "Parquet: column of the pictures."})
-    caption_columns: list[str] = field(
-        default_factory=lambda: ["captions"],
-        metadata={"help": "Parquet: columns of texts, strings or lists of strings."},
-    )
-    languages: list[str] | None = field(default=None, metadata={"help": "Emoji: languages to train on; default all."})
-    name_probability: float = field(
-        default=0.5, metadata={"help": "Emoji: how often the text is the picture's name rather than a keyword."}
-    )
-    anchor: str | None = field(
-        default=None, metadata={"help": "Emoji: language of every picture's first text while others are learnt."}
+        default=1, metadata={"help": "Texts for each image in one step; the image is encoded once for all of them."}
     )
 
     def __post_init__(self):
@@ -150,7 +136,7 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tup
                 f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names."
             )
         # argparse converts defaults that are strings, such as 1e-3, which YAML 1.1 does not take for a number.
-        parser.set_defaults(**{name: [value] if _is_lone(name, value) else value for name, value in recipe.items()})
+        parser.set_defaults(**recipe)
     return parser.parse_args_into_dataclasses(arguments)
 
 
@@ -166,8 +152,5 @@ def _refuse_old_name(where: str, name: str, value: Any, known: set[str]) -> None
     is_mapping = isinstance(value, dict) or str(value).lstrip().startswith("{")
     if name in RENAMED and RENAMED[name] in known and (name not in known or is_mapping):
         raise ValueError(f"{where} sets {name}, which is now called {RENAMED[name]}; rename it.")
-
-
-def _is_lone(name: str, value) -> bool:
-    """A string where `DataArguments` wants a list of them: `languages: en` means one language."""
-    return isinstance(value, str) and name in ("languages", "caption_columns")
+    if name in MOVED and name not in known and "sources" in known:
+        raise ValueError(f"{where} sets {name}, which is now a field of a source; write {MOVED[name]}.")

@@ -15,7 +15,7 @@ from clippo.data import (
     SourcePairs,
     SourceSpec,
 )
-from clippo.emoji import EmojiPairs, RandomView
+from clippo.emoji import EmojiSpec, RandomView
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.surgery import inflate_patch_embedding, resize_canvas
@@ -78,40 +78,23 @@ def build_data(
     """Training set, validation set (or None) and the two collators.
 
     Raises:
-        ValueError: `dataset` is neither "emoji" nor "parquet", or a source cannot be what it says (docs/data.md).
+        ValueError: There are no sources, or a source cannot be what it says.
     """
-    if args.sources:
-        return _from_sources(
-            [SourceSpec.from_dict(spec) for spec in args.sources],
-            SourceSpec.from_dict(args.validation) if args.validation else None,
-            args,
-            processor,
-            training_args,
-        )
-    if args.dataset == "emoji":
-        train = EmojiPairs(
-            args.data_dir,
-            "train",
-            args.languages,
-            p_name=args.name_probability,
-            texts_per_image=args.texts_per_image,
-            anchor=args.anchor,
-        )
-        # One held-out pair a picture, so that the metrics rank over all pictures.
-        validation = EmojiPairs(args.data_dir, "held_out", args.languages, sampling=False).one_per_picture()
+    if not args.sources:
+        raise ValueError("There are no sources to train on; give sources, a list of mappings with a path each.")
+    if EmojiSpec.is_among(args.sources):
+        if args.validation:
+            raise ValueError("The emoji data set validates on its held-out pairs; leave out validation.")
+        train, validation = EmojiSpec.from_dict(args.sources[0]).open(args.texts_per_image)
         augment = RandomView(processor.image_processor.size["height"])
         return train, validation, ContrastiveCollator(processor, augment), ContrastiveCollator(processor)
-    if args.dataset == "parquet":
-        train, validation = (
-            SourceSpec(
-                path=str(Path(args.data_dir) / f"{split}*.parquet"),
-                image_column=args.image_column,
-                caption_columns=args.caption_columns,
-            )
-            for split in ("train", "validation")
-        )
-        return _from_sources([train], validation, args, processor, training_args)
-    raise ValueError(f"dataset={args.dataset!r} is not known; write 'emoji' or 'parquet', or give sources.")
+    return _from_sources(
+        [SourceSpec.from_dict(spec) for spec in args.sources],
+        SourceSpec.from_dict(args.validation) if args.validation else None,
+        args,
+        processor,
+        training_args,
+    )
 
 
 def _from_sources(

@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from clippo import ClippoConfig
 from clippo.data import SourceSpec
+from clippo.emoji import EmojiSpec
 from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
@@ -29,8 +30,9 @@ def test_a_recipe_is_read(recipe):
         kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
         model, data, training, *_ = parse_recipe(kinds, [str(recipe), *CPU])
         overrides = model.config_overrides
-        for spec in [*(data.sources or []), *([data.validation] if data.validation else [])]:
-            SourceSpec.from_dict(spec)
+        for spec in [*data.sources, *([data.validation] if data.validation else [])]:
+            kind = EmojiSpec if EmojiSpec.is_among([spec]) else SourceSpec
+            assert ".." not in kind.from_dict(spec).path
     assert training.output_dir.startswith("runs/")
     if model.init_from and model.init_from.startswith("runs/"):
         outputs = {yaml.safe_load(other.read_text(encoding="utf-8"))["output_dir"] for other in RECIPES}

@@ -5,6 +5,7 @@ from transformers import TrainingArguments
 
 from clippo import ClippoConfig
 from clippo.data import SourceSpec
+from clippo.emoji import EmojiSpec
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
 from clippo.training.optimization import OptimizerArguments
 
@@ -26,20 +27,24 @@ def test_every_recipe_describes_a_model_and_its_data(recipe):
     model_args, data_args, training_args, *_ = parse_recipe(PRETRAINING, [str(recipe), "--bf16", "false"])
     config = ClippoConfig.from_preset(model_args.preset, **model_args.config_overrides)
     assert isinstance(config.hidden_size, int) and isinstance(training_args.learning_rate, float)
-    specs = [SourceSpec.from_dict(spec) for spec in data_args.sources or []]
-    assert sum(spec.weight for spec in specs) == pytest.approx(1) if specs else data_args.dataset == "emoji"
+    if EmojiSpec.is_among(data_args.sources):
+        assert EmojiSpec.from_dict(data_args.sources[0]).anchor in ("en", None)
+    else:
+        assert sum(SourceSpec.from_dict(spec).weight for spec in data_args.sources) == pytest.approx(1)
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        "learning_rate: 1e-3\nrun_name: 1e5\nconfig_overrides: {hidden_size: 64}\nlanguages: en\nmax_steps: 7\n"
+        "learning_rate: 1e-3\nrun_name: 1e5\nconfig_overrides: {hidden_size: 64}\nmax_steps: 7\n"
+        "sources: [{kind: emoji, path: data/emoji, languages: en}]\n"
     )
-    assert parse_recipe(KINDS, [str(recipe)])[1].languages == ["en"]
-    model_args, data_args, training_args = parse_recipe(KINDS, [str(recipe), "--max_steps", "9", "--languages", "fr"])
+    assert parse_recipe(KINDS, [str(recipe)])[1].sources[0]["languages"] == "en"
+    sources = ["--sources", '[{"kind": "emoji", "path": "e", "languages": "fr"}]']
+    model_args, data_args, training_args = parse_recipe(KINDS, [str(recipe), "--max_steps", "9", *sources])
     assert training_args.learning_rate == 1e-3 and training_args.run_name == "1e5"
     assert model_args.config_overrides == {"hidden_size": 64}
-    assert data_args.languages == ["fr"]
+    assert EmojiSpec.from_dict(data_args.sources[0]).languages == ["fr"]
     assert training_args.max_steps == 9
 
 
@@ -69,4 +74,16 @@ def test_the_old_name_of_config_overrides_is_refused(tmp_path):
     recipe.write_text("model: {hidden_size: 64}\n")
     for arguments in ([str(recipe)], ["--model", '{"hidden_size": 64}'], ['--model={"hidden_size": 64}']):
         with pytest.raises(ValueError, match="sets model, which is now called config_overrides"):
+            parse_recipe(KINDS, arguments)
+
+
+@pytest.mark.parametrize(
+    ("field", "form"),
+    [("dataset: emoji", "kind: emoji"), ("languages: [en]", "kind: emoji"), ("caption_columns: c", "path")],
+)
+def test_old_data_fields_name_the_new_form(tmp_path, field, form):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(field + "\n")
+    for arguments in ([str(recipe)], ["--" + field.split(":")[0], "x"]):
+        with pytest.raises(ValueError, match=rf"is now a field of a source; write sources: \[{{.*{form}"):
             parse_recipe(KINDS, arguments)

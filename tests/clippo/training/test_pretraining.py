@@ -50,8 +50,12 @@ def arguments(output_dir, **changes) -> TrainingArguments:
     return TrainingArguments(**{**options, **changes})
 
 
+def emoji(folder) -> DataArguments:
+    return DataArguments(sources=[{"kind": "emoji", "path": str(folder)}])
+
+
 def train(folder, output_dir, **changes) -> ContrastiveTrainer:
-    return pretrain(MODEL, DataArguments(data_dir=str(folder)), arguments(output_dir, **changes))
+    return pretrain(MODEL, emoji(folder), arguments(output_dir, **changes))
 
 
 def losses(trainer) -> list[float]:
@@ -137,7 +141,7 @@ def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
     runs = [
         pretrain(
             MODEL,
-            DataArguments(data_dir=str(emoji_folder)),
+            emoji(emoji_folder),
             arguments(tmp_path / str(size), max_steps=4, optim="sgd", learning_rate=0.1),
             StepArguments(micro_batch_size=size),
         )
@@ -238,7 +242,7 @@ def test_going_on_from_a_checkpoint(whole_run, emoji_folder, tmp_path):
     _, output_dir = whole_run
     again = pretrain(
         ModelArguments(init_from=str(output_dir)),
-        DataArguments(data_dir=str(emoji_folder)),
+        emoji(emoji_folder),
         arguments(tmp_path, max_steps=1),
     )
     assert again.model.config.hidden_size == 32
@@ -310,9 +314,23 @@ def test_a_model_of_text_goes_on_with_pictures(tmp_path):
     assert seen.pooler_output.shape == before.shape and colour.config.num_channels == 3
 
 
-def test_an_unknown_data_set(tmp_path):
+def test_an_unknown_data_set(emoji_folder, tmp_path):
     processor = ClippoProcessor.from_size(32)
-    with pytest.raises(ValueError, match="dataset='laion'"):
-        build_data(DataArguments(dataset="laion"), processor, arguments(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"no file matches .*train\*.parquet"):
-        build_data(DataArguments(dataset="parquet", data_dir=str(tmp_path)), processor, arguments(tmp_path))
+    pictograms, missing = (
+        {"kind": "emoji", "path": str(emoji_folder)},
+        {"path": f"{tmp_path}/*.parquet", "caption_columns": "c"},
+    )
+
+    def build(**data):
+        return build_data(DataArguments(**data), processor, arguments(tmp_path))
+
+    with pytest.raises(ValueError, match="There are no sources to train on"):
+        build()
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*\*.parquet"):
+        build(sources=[missing])
+    with pytest.raises(ValueError, match="The emoji data set is trained on alone"):
+        build(sources=[pictograms, missing])
+    with pytest.raises(ValueError, match="leave out validation"):
+        build(sources=[pictograms], validation=missing)
+    with pytest.raises(ValueError, match="has unknown keys anker; a source knows path, kind"):
+        build(sources=[{**pictograms, "anker": "en"}])

@@ -1,0 +1,84 @@
+"""Specification of the emoji data set as the source of a training run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+
+from clippo.data.specs import read_spec
+from clippo.emoji.pairs import EmojiPairs
+
+
+@strict
+@dataclass
+class EmojiSpec:
+    """The emoji data set as the only source of a recipe.
+
+    Args:
+        path: Folder that `clippo build emoji` wrote.
+        kind: "emoji".
+        name: Name in messages, the path by default.
+        languages: CLDR codes of the languages to train on, all by default.
+        anchor: Language of the first text of every image while other languages are learned.
+        name_probability: Probability that a text is the name of its image and not a keyword.
+
+    Raises:
+        StrictDataclassFieldValidationError: A value has the wrong type.
+
+    Example:
+        >>> from clippo.emoji import EmojiSpec
+        >>> EmojiSpec.from_dict({"kind": "emoji", "path": "data/emoji", "languages": "en"}).languages
+        ['en']
+    """
+
+    path: str
+    kind: str = "emoji"
+    name: str | None = None
+    languages: str | list[str] | None = None
+    anchor: str | None = None
+    name_probability: float | int = 0.5
+
+    def __post_init__(self):
+        self.name = self.name or self.path
+        if isinstance(self.languages, str):
+            self.languages = [self.languages]
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, Any]) -> "EmojiSpec":
+        """The source that a mapping of a recipe describes; see `read_spec`."""
+        return read_spec(cls, spec)
+
+    @staticmethod
+    def is_among(sources: list) -> bool:
+        """True when the sources of a recipe are the emoji data set.
+
+        Args:
+            sources: The mappings of a recipe.
+
+        Raises:
+            ValueError: Another source stands beside it.
+        """
+        kinds = [source.get("kind") if isinstance(source, Mapping) else None for source in sources]
+        if "emoji" in kinds and len(kinds) > 1:
+            raise ValueError("The emoji data set is trained on alone; leave out the other sources.")
+        return "emoji" in kinds
+
+    def open(self, texts_per_image: int = 1) -> tuple[EmojiPairs, EmojiPairs]:
+        """Training pairs and held-out pairs.
+
+        Args:
+            texts_per_image: Texts drawn for each image of a training batch.
+
+        Returns:
+            The training set, and one held-out pair for each image, so that metrics rank over all images.
+        """
+        train = EmojiPairs(
+            self.path,
+            "train",
+            self.languages,
+            p_name=self.name_probability,
+            texts_per_image=texts_per_image,
+            anchor=self.anchor,
+        )
+        return train, EmojiPairs(self.path, "held_out", self.languages, sampling=False).one_per_picture()
