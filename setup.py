@@ -34,6 +34,7 @@ EXTRAS_REQUIRE = {
     "train": ["tensorboard>=2.16"],
     "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],
+    "docs": ["mkdocs-material>=9.8", "mkdocstrings-python>=2.0"],
 }
 # Adapters to other projects. They install many packages of their own, so `all` leaves them out.
 INTEGRATIONS = {

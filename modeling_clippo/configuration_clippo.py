@@ -58,7 +58,7 @@ class ClippoConfig(PreTrainedConfig):
             what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
             new models, which begin with `from_preset`.
         position_embedding_init: What the learned positions of a new model begin as: "normal", the official random
-            numbers, or "sincos2d", in which neighbours begin alike (ours; docs/training.md).
+            numbers, or "sincos2d", in which neighbours begin alike (ours; docs/guides/pretraining.md).
         initializer_range: Standard deviation of new classification heads.
         pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
 

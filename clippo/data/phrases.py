@@ -2,7 +2,7 @@
 
 Two random parts of the same few words, drawn at different places of the canvas, belong together. Telling them from the
 other phrases of the batch takes nothing but recognizing the words, so the loss starts to fall within minutes, where
-consecutive sentences alone stay at guessing. Ours; docs/glue.md has the measurement.
+consecutive sentences alone stay at guessing. Ours; docs/results/text_models.md has the measurement.
 """
 
 from collections.abc import Iterable, Iterator

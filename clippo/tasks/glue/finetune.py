@@ -55,7 +55,7 @@ from clippo.training.finetuning import FineTuningTrainer
 
 logger = logging.getLogger(__name__)
 
-# Share of the learning rate that the default layer decay leaves for the embeddings at any depth (docs/glue.md).
+# Share of the learning rate that the default layer decay leaves for the embeddings at any depth (docs/results/glue.md).
 EMBEDDINGS_RATE = 1 / 32
 
 
