@@ -5,7 +5,7 @@ import torch
 
 import clippo
 from clippo.surgery import inflate_patch_embedding
-from clippo.tasks.vqa.data import AnswerVocabulary
+from clippo.tasks.vqa.answers import AnswerVocabulary
 from clippo.tasks.vqa.finetune import VqaModelArguments, build_vqa_model
 
 

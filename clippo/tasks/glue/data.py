@@ -4,16 +4,16 @@ Rows come from the hub or from local files with the hub's columns.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset
+
+from clippo.data.sources import load_rows
 
 HUB_NAME = "nyu-mll/glue"
-FILE_TYPES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,21 @@ def load_glue(name: str, folder: str | Path | None = None) -> dict[str, Dataset]
             ambiguous.
     """
     task = glue_task(name)
-    splits = {}
+    if folder is None:
+        return {
+            split: as_texts(load_rows(HUB_NAME, split, name), task, f"{HUB_NAME}, {name}, {split}")
+            for split in ("train", *task.evaluation)
+        }
+    place, splits = Path(folder) / name, {}
     for split in ("train", *task.evaluation):
-        if folder is None:
-            rows, source = load_dataset(HUB_NAME, name, split=split), f"{HUB_NAME}, {name}, {split}"
-        else:
-            paths = _files_of_split(Path(folder) / name, split)
-            if not paths:
-                if split != "train" and any(_files_of_split(Path(folder) / name, other) for other in task.evaluation):
-                    continue
-                raise FileNotFoundError(
-                    f"No {split}* file in {Path(folder) / name}; put a {', '.join(sorted(FILE_TYPES))} file there with "
-                    f"the columns {', '.join(task.columns)} and label."
-                )
-            rows, source = _read(paths, task.columns), str(paths[0])
-        splits[split] = as_texts(rows, task, source)
+        if any(place.glob(f"{split}*")):
+            # "NA" and "None" are words, and a column with numbers only is text too.
+            splits[split] = as_texts(load_rows(place, split, texts=task.columns), task, f"{place}, {split}")
+        elif split == "train" or not any(any(place.glob(f"{other}*")) for other in task.evaluation):
+            raise FileNotFoundError(
+                f"No {split}* file in {place}; put a .parquet, .csv, .tsv, .json or .jsonl file there with the columns "
+                f"{', '.join(task.columns)} and label."
+            )
     return splits
 
 
@@ -158,27 +158,6 @@ def _parse_label(label: Any, task: GlueTask, place: str) -> int | float:
     if label != int(label) or not 0 <= label < len(task.labels):
         raise ValueError(f"{place}: the label is {label}; it has to be one of {names}.")
     return int(label)
-
-
-def _files_of_split(folder: Path, split: str) -> list[Path]:
-    paths = sorted(path for path in folder.glob(f"{split}*") if path.suffix in FILE_TYPES)
-    whole = [path for path in paths if path.stem == split]
-    if len({path.suffix for path in paths}) > 1 or (whole and len(paths) > 1):
-        raise ValueError(
-            f"{', '.join(path.name for path in paths)} in {folder} could all be {split}; keep one of them, or parts of "
-            "one type."
-        )
-    return paths
-
-
-def _read(paths: Sequence[Path], texts: Sequence[str]) -> Dataset:
-    options = {}
-    if FILE_TYPES[paths[0].suffix] == "csv":
-        # "NA" and "None" are words, and a column with numbers only is text too.
-        options = {"keep_default_na": False, "converters": dict.fromkeys(texts, str)}
-    if paths[0].suffix == ".tsv":
-        options |= {"sep": "\t", "quoting": 3}  # In GLUE's own files a quotation mark is a character.
-    return load_dataset(FILE_TYPES[paths[0].suffix], data_files=[str(path) for path in paths], split="train", **options)
 
 
 def add_length(rows: Dataset) -> Dataset:

@@ -1,4 +1,4 @@
-"""Questions about pictures, drawn: the layouts of a canvas, and what a model answered and looked at."""
+"""Figures of visual question answering: the layouts of a canvas, and the answers and attention of a model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,18 +21,18 @@ LAYOUTS = {
     "top, picture fit": {"place": "top", "picture": "fit"},
 }
 CORRECT, WRONG = "#00823c", "#c80000"
-PANEL = 288  # pixels of a canvas's longer side
+PANEL = 288  # Longer side of a canvas in pixels.
 LINE = 24
 
 
 def draw_layouts(processor, image, question: str, layouts: Mapping[str, Any] = LAYOUTS) -> Image.Image:
-    """One question and one picture in every layout, side by side, as the model would read them.
+    """Draws one question and one image in every layout, side by side, as the model receives them.
 
     Args:
-        processor: a `ClippoProcessor`.
-        image: one picture in any form that the processor takes.
-        question: one string.
-        layouts: title -> fields of a `QuestionLayout`.
+        processor: A `ClippoProcessor`.
+        image: One image in any form that the processor takes.
+        question: One question.
+        layouts: Title -> fields of a `QuestionLayout`.
     """
     canvases = []
     for layout in layouts.values():
@@ -42,15 +42,15 @@ def draw_layouts(processor, image, question: str, layouts: Mapping[str, Any] = L
 
 
 def draw_answers(model, pixel_values: torch.Tensor, answers: Sequence[Sequence[str]]) -> Image.Image:
-    """Canvases of questions, the model's answer with its probability, and the roll-out of its attention.
+    """Draws canvases of questions, the model's answers with their probabilities, and attention roll-outs.
 
     Args:
-        model: a `ClippoForVisualQuestionAnswering`.
+        model: A `ClippoForVisualQuestionAnswering`.
         pixel_values: uint8 or float (B, 3, H, W), canvases that its processor drew.
-        answers: what people answered, canvas by canvas; an answer that nobody gave is marked as wrong.
+        answers: Answers of people for each canvas. An answer that nobody gave is marked as wrong.
     """
     with torch.no_grad():
-        logits = model(pixel_values=pixel_values).logits.float()
+        logits = model(pixel_values=pixel_values).logits.float()  # (B, A)
     binary = model.config.problem_type == "multi_label_classification"
     scores = logits.sigmoid() if binary else logits.softmax(-1)
     relevance = patch_relevance(model, pixel_values)
@@ -69,7 +69,7 @@ def _enlarge(pixels: np.ndarray) -> Image.Image:
 
 
 def _columns(columns: list[tuple[list[Image.Image], list[tuple[str, str]]]]) -> Image.Image:
-    """Panels one below the other and lines of text below them, column beside column."""
+    """Arranges columns side by side, each with its panels on top and its lines of text below."""
     gap = MARGIN // 2
     width = gap + max(max(panel.width for panel in panels) for panels, _ in columns)
     panels_height = sum(panel.height + gap for panel in columns[0][0])

@@ -1,8 +1,17 @@
-"""Fine-tuning (or training from nothing) to answer questions about pictures, on transformers' Trainer."""
+"""Train a CLIPPO to answer questions about images, from a trained model or from scratch.
+
+`python scripts/finetune_vqa.py recipe.yaml [--field value ...]`
+
+All of transformers' TrainingArguments are accepted, in the recipe and on the command line. The same command resumes an
+interrupted run.
+"""
 
 import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
@@ -13,113 +22,109 @@ from clippo.processing import ClippoProcessor
 from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize_canvas
 from clippo.tasks.vqa.accuracy import VqaAccuracy
-from clippo.tasks.vqa.answers import normalize_answer
-from clippo.tasks.vqa.data import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
-from clippo.training.arguments import from_json
+from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
+from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
+from clippo.training.arguments import ModelArguments, from_json, parse_recipe
 from clippo.training.finetuning import FineTuningTrainer
 from clippo.training.shared import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
+LOSSES = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
+
 
 @dataclass
-class VqaModelArguments:
-    """Which model answers, on what canvas."""
+class VqaModelArguments(ModelArguments):
+    """Model, canvas and answer layer.
 
-    init_from: str | None = field(
-        default=None, metadata={"help": "Folder or hub name of a CLIPPO to start from; default: a new model."}
+    Example:
+        >>> VqaModelArguments(preset="Ti/16", layout='{"place": "side"}').layout
+        {'place': 'side'}
+    """
+
+    canvas_format: str | None = field(
+        default=None, metadata={"help": "Format of text without an image in the saved processor. Default: unchanged."}
     )
-    preset: str = field(default="B/16", metadata={"help": "Size of a new model: Ti, S, B, L or H, '/', patch side."})
-    model: dict | str | None = field(default=None, metadata={"help": "ClippoConfig fields of a new model, as JSON."})
     image_size: list[int] | None = field(
         default=None,
-        metadata={"help": "Canvas, one side or height and width; another than init_from's resamples its positions."},
+        metadata={"help": "Canvas: one side, or height and width. Positions of init_from are resampled to it."},
     )
-    layout: dict | str | None = field(default=None, metadata={"help": "Fields of QuestionLayout, as JSON."})
+    layout: dict | str | None = field(
+        default=None, metadata={"help": "Fields of QuestionLayout, as a JSON object. Default: the layout of init_from."}
+    )
     loss: str = field(
-        default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is."}
+        default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is right."}
     )
     layer_decay: float = field(
-        default=1.0, metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all alike."}
+        default=1.0,
+        metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all layers alike."},
     )
-    freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer alone."})
+    freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer only."})
     classifier_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before the answer layer; default: as the config says, 0 in a new one."}
+        default=None, metadata={"help": "Dropout before the answer layer. Default: as in the config, 0 in a new one."}
     )
-    attn_implementation: str | None = field(default=None, metadata={"help": "Attention backend."})
 
     def __post_init__(self):
-        self.model = from_json("model", self.model, dict) or {}
+        super().__post_init__()
         self.layout = from_json("layout", self.layout, dict) or {}
 
 
 @dataclass
 class VqaDataArguments:
-    """Questions, pictures and answers: parquet files or hub names, or the official VQAv2 files."""
+    """Questions and answers, from any data set or from the official VQAv2 files."""
 
     train: str = field(
-        default="", metadata={"help": "Parquet file, hub name, or VQAv2's questions.json,annotations.json,image folder"}
+        default="",
+        metadata={"help": "File, 'hub/name:split', or VQAv2's questions.json,annotations.json,image folder."},
     )
-    validation: str = field(default="", metadata={"help": "The same, to evaluate on."})
-    answers: int | None = field(default=None, metadata={"help": "Most frequent answers to choose among; default all."})
-    min_answer_count: int = field(default=1, metadata={"help": "Questions an answer must be right for to be one."})
-    normalize_answers: bool = field(default=False, metadata={"help": "Answers in the VQA challenge's form."})
+    validation: str = field(default="", metadata={"help": "Questions to evaluate on, in the same notation."})
+    answers: int | None = field(
+        default=None, metadata={"help": "Number of classes, the most frequent answers. Default: all answers."}
+    )
+    min_answer_count: int = field(
+        default=1, metadata={"help": "Number of questions that an answer has to be right for to be a class."}
+    )
+    normalize_answers: bool = field(default=False, metadata={"help": "Use the VQA challenge's form of answers."})
     blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
     flip: bool = field(
-        default=False, metadata={"help": "Mirror every second picture; only where no question says left or right."}
+        default=False, metadata={"help": "Mirror half of the images. Questions about left and right forbid it."}
     )
-    shift: float = field(default=0.0, metadata={"help": "Move pictures by up to that share of their sides."})
-    max_eval_questions: int | None = field(default=None, metadata={"help": "Evaluate on the first so many."})
+    shift: float = field(default=0.0, metadata={"help": "Shift images by up to this share of their sides."})
+    max_eval_questions: int | None = field(
+        default=None, metadata={"help": "Number of questions to evaluate on, from the first. Default: all."}
+    )
 
 
 def build_vqa_model(
     args: VqaModelArguments, vocabulary: AnswerVocabulary
 ) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
-    """Model and processor, the answers in the config, the layout in the processor.
+    """Builds model and processor with the answers in the config and the layout in the processor.
 
-    A model that answered before goes on with its answer layer if the answers are the same, else with a new one.
-    `args.layout` changes single fields of the layout that it was trained with.
+    The answer layer of `init_from` is kept if it has the same answers, else replaced by a new one. `layout` changes
+    single fields of the saved layout.
+
+    Args:
+        args: Model arguments.
+        vocabulary: Answers to choose from.
 
     Raises:
-        ValueError: the loss or a field of the layout is not known.
+        ValueError: The loss or a field of the layout is unknown, or an argument does not go with `init_from`.
     """
-    losses = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
-    if args.loss not in losses:
-        raise ValueError(f"loss={args.loss!r} is not known; choose 'binary' or 'softmax'.")
+    if args.loss not in LOSSES:
+        raise ValueError(f"loss={args.loss!r} is unknown; choose 'binary' or 'softmax'.")
+    fields = {
+        "id2label": vocabulary.id2label,
+        "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
+        "problem_type": LOSSES[args.loss],
+    }
+    if args.classifier_dropout is not None:
+        fields["classifier_dropout"] = args.classifier_dropout
     size = args.image_size
     if isinstance(size, list) and len(size) == 1:
         size = size[0]
-    answers = {
-        "id2label": vocabulary.id2label,
-        "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
-        "problem_type": losses[args.loss],
-    }
-    if args.classifier_dropout is not None:
-        answers["classifier_dropout"] = args.classifier_dropout
-    if args.init_from:
-        processor = ClippoProcessor.from_pretrained(args.init_from)
-        model = ClippoForVisualQuestionAnswering.from_pretrained(
-            args.init_from,
-            dtype="float32",
-            attn_implementation=args.attn_implementation,
-            ignore_mismatched_sizes=True,  # of another head; the rest is of the same config
-            **answers,
-        )
-        before = ClippoConfig.from_pretrained(args.init_from)
-        if has_head(before) and before.id2label != answers["id2label"]:
-            logger.info("%s has other labels than these answers: its head is left behind", args.init_from)
-            reset_head(model)
-        if size is not None:
-            resize_canvas(model, size, processor)
-        if model.config.num_channels == 1:
-            inflate_patch_embedding(model)
-    else:
-        config = ClippoConfig.from_preset(args.preset, **{**args.model, **answers})
-        if size is not None:
-            config.image_size = size
-            config.validate_canvas()
-        model = ClippoForVisualQuestionAnswering._from_config(config, attn_implementation=args.attn_implementation)
-        processor = ClippoProcessor.from_size(config.image_size)
+    model, processor = (_load_initial_model if args.init_from else _new_model)(args, fields, size)
+    if args.canvas_format is not None:
+        processor.tokenizer.canvas_format = args.canvas_format
     layout = QuestionLayout.from_options(getattr(processor, "question_layout", None))
     layout = QuestionLayout.from_options(args.layout or None, layout)
     processor = ClippoProcessor(processor.image_processor, processor.tokenizer, layout)
@@ -128,10 +133,54 @@ def build_vqa_model(
     return model, processor
 
 
+def _new_model(
+    args: VqaModelArguments, fields: dict[str, Any], size: int | list[int] | None
+) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
+    config = ClippoConfig.from_preset(args.preset, **{**args.config_overrides, **fields})
+    if size is not None:
+        config.image_size = size
+        config.validate_canvas()
+    model = ClippoForVisualQuestionAnswering._from_config(config, attn_implementation=args.attn_implementation)
+    return model, ClippoProcessor.from_size(config.image_size, font_file=args.font)
+
+
+def _load_initial_model(
+    args: VqaModelArguments, fields: dict[str, Any], size: int | list[int] | None
+) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
+    before = ClippoConfig.from_pretrained(args.init_from)
+    # A recipe for a new model may go on from its own result, with the same values.
+    fixed = [name for name, value in args.config_overrides.items() if getattr(before, name, None) != value]
+    fixed += ["font"] if args.font else []
+    if fixed:
+        raise ValueError(f"{', '.join(fixed)} cannot change {args.init_from}, whose weights fix it; leave it out.")
+    processor = ClippoProcessor.from_pretrained(args.init_from)
+    model = ClippoForVisualQuestionAnswering.from_pretrained(
+        args.init_from,
+        dtype="float32",
+        attn_implementation=args.attn_implementation,
+        ignore_mismatched_sizes=True,  # Only the shape of the head may differ; the config fixes the rest.
+        **fields,
+    )
+    if has_head(before) and before.id2label != fields["id2label"]:
+        logger.info("%s has other labels than these answers; its head is replaced by a new one.", args.init_from)
+        reset_head(model)
+    if size is not None:
+        resize_canvas(model, size, processor)
+    if model.config.num_channels == 1:
+        inflate_patch_embedding(model)
+    return model, processor
+
+
 @dataclass
 class AnswerMetrics:
-    """`compute_metrics` of Trainer: the metrics of `VqaAccuracy` against the people's own answers, so that an answer
-    outside the vocabulary counts as not found; `answerable` is the share of questions that the vocabulary can answer.
+    """`compute_metrics` of Trainer: the scores of `VqaAccuracy` against the answers of people.
+
+    An answer outside the vocabulary counts as not found. `answerable` is the share of questions that have an answer in
+    the vocabulary.
+
+    Args:
+        questions: Questions of the evaluation, in order.
+        vocabulary: Answers of the model.
     """
 
     questions: VisualQuestions
@@ -140,10 +189,10 @@ class AnswerMetrics:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         chosen = [self.vocabulary.answers[i] for i in np.asarray(prediction.predictions).reshape(-1)]
         metrics = VqaAccuracy().compute(predictions=chosen, references=self.questions.answers)
-        if self.vocabulary.normalize:  # the challenge's own score compares in that form already
+        if self.vocabulary.normalize:  # The challenge's own score compares in the official form already.
             people = [list(map(normalize_answer, several)) for several in self.questions.answers]
-            in_that_form = VqaAccuracy().compute(predictions=chosen, references=people)
-            metrics |= {name: value for name, value in in_that_form.items() if name != "vqa_accuracy"}
+            normalized = VqaAccuracy().compute(predictions=chosen, references=people)
+            metrics |= {name: value for name, value in normalized.items() if name != "vqa_accuracy"}
         answerable = np.mean([bool(self.vocabulary.scores(a).any()) for a in self.questions.answers])
         return {**metrics, "answerable": float(answerable)}
 
@@ -151,9 +200,28 @@ class AnswerMetrics:
 def finetune_vqa(
     model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
 ) -> FineTuningTrainer:
-    """Train, evaluate, save model and processor to `output_dir`; goes on from the last checkpoint there."""
+    """Trains, evaluates and saves model and processor to `output_dir`; resumes from the last checkpoint there.
+
+    Args:
+        model_args: Model arguments.
+        data_args: Data arguments.
+        training_args: TrainingArguments of transformers.
+    """
     set_seed(training_args.seed)
-    training_args.remove_unused_columns = False  # the columns are pictures and strings; the collator makes the tensors
+    training_args.remove_unused_columns = False  # The columns are images and strings, which the collator draws.
+    trainer = _build_trainer(model_args, data_args, training_args)
+    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
+    trainer.save_model()
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_metrics("eval", trainer.evaluate())
+    trainer.save_state()
+    trainer.processing_class.save_pretrained(Path(training_args.output_dir))
+    return trainer
+
+
+def _build_trainer(
+    model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
+) -> FineTuningTrainer:
     train, validation = load_questions(data_args.train), load_questions(data_args.validation)
     if data_args.max_eval_questions is not None:
         validation.rows = validation.rows[: data_args.max_eval_questions]
@@ -168,7 +236,7 @@ def finetune_vqa(
     augment = None
     if data_args.flip or data_args.shift:
         augment = PhotoAugmentation(data_args.flip, layers=0, shift=data_args.shift)
-    trainer = FineTuningTrainer(
+    return FineTuningTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
@@ -180,10 +248,16 @@ def finetune_vqa(
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
     )
-    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
-    trainer.save_model()
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_metrics("eval", trainer.evaluate())
-    trainer.save_state()
-    processor.save_pretrained(Path(training_args.output_dir))
-    return trainer
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        argv: Arguments without the program's name. Default: those of the process.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        raise SystemExit(__doc__)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    finetune_vqa(*parse_recipe((VqaModelArguments, VqaDataArguments, TrainingArguments), argv))

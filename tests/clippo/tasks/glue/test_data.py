@@ -81,7 +81,7 @@ def test_two_candidates_for_one_split_are_not_mixed(tmp_path, other):
         write(tmp_path, "sst2", [("a", 1)], split, columns=("sentence", "label"))
     stem, kind = other.split(".")
     write(tmp_path, "sst2", [("a", 1)], stem, kind, columns=("sentence", "label"))
-    with pytest.raises(ValueError, match="could all be train; keep one of them"):
+    with pytest.raises(ValueError, match="could all be the split train"):
         load_glue("sst2", tmp_path)
 
 

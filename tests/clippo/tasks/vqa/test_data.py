@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from clippo.processing import ClippoProcessor
-from clippo.tasks.vqa.answers import is_right
-from clippo.tasks.vqa.data import AnswerVocabulary, QuestionCollator, VisualQuestions, load_questions
+from clippo.tasks.vqa.answers import AnswerVocabulary, is_right
+from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
 
 DRAW = np.random.default_rng(0)
 PICTURES = [Image.fromarray(DRAW.integers(0, 256, (20, 24, 3), dtype=np.uint8)) for _ in range(2)]
@@ -67,12 +67,12 @@ def test_pictures_as_bytes_and_broken_ones(tmp_path):
     questions = VisualQuestions([{"bytes": buffer.getvalue(), "path": None}], [(0, "a?", ["no"])])
     assert questions[0]["image"].size == (3, 2)
     (tmp_path / "x.png").write_bytes(buffer.getvalue()[:40])
-    with pytest.raises(ValueError, match="Picture 0 cannot be used, broken picture"):
+    with pytest.raises(ValueError, match="Image 0 cannot be used, broken picture"):
         VisualQuestions([tmp_path / "x.png"], [(0, "a?", ["no"])])[0]
 
 
 def test_a_hub_name_needs_its_split():
-    with pytest.raises(ValueError, match="'hub/name' says no split; write hub/name:train"):
+    with pytest.raises(ValueError, match="'hub/name' has no split; write hub/name:train"):
         load_questions("hub/name")
 
 
@@ -110,7 +110,7 @@ def test_the_official_files(vqa_v2):
     assert len(data) == 2 and data[0]["question"] == "a?" and data.answers[0] == ["net"] * 4 + ["pitch"] * 6
     assert np.array_equal(np.asarray(data[0]["image"]), np.asarray(PICTURES[1]))
     data.images[0].unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 pictures are not in .* id 9"):
+    with pytest.raises(FileNotFoundError, match=r"1 images are not in .* id 9"):
         VisualQuestions.from_vqa_v2(*vqa_v2)
 
 

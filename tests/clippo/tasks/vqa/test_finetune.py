@@ -8,7 +8,7 @@ from transformers import EvalPrediction, TrainingArguments, pipeline
 
 import clippo
 from clippo.surgery import resize_canvas
-from clippo.tasks.vqa.data import AnswerVocabulary
+from clippo.tasks.vqa.answers import AnswerVocabulary
 from clippo.tasks.vqa.finetune import (
     AnswerMetrics,
     VqaDataArguments,
@@ -43,8 +43,12 @@ def parquet(tmp_path_factory):
 @pytest.mark.parametrize("loss", ["softmax", "binary"])
 def test_it_learns_and_the_saved_folder_answers(parquet, tmp_path, loss):
     model_args = VqaModelArguments(
-        model=TINY, image_size=[48, 64], layout='{"min_rows": 1, "max_rows": 1}', loss=loss, attn_implementation="eager"
-    )
+        config_overrides=TINY,
+        image_size=[48, 64],
+        layout='{"min_rows": 1, "max_rows": 1}',
+        loss=loss,
+        attn_implementation="eager",
+    )  # fmt: skip
     training = TrainingArguments(
         output_dir=str(tmp_path), max_steps=60, per_device_train_batch_size=16, learning_rate=5e-3, use_cpu=True,
         report_to="none", save_strategy="no", disable_tqdm=True, seed=0,
@@ -94,7 +98,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(parquet, tmp_path, monkeypatch):
     from clippo.training.finetuning import FineTuningTrainer
 
     def run(folder):
-        model = VqaModelArguments(model=TINY, image_size=[48, 64], layer_decay=0.7, attn_implementation="eager")
+        model = VqaModelArguments(
+            config_overrides=TINY, image_size=[48, 64], layer_decay=0.7, attn_implementation="eager"
+        )
         training = TrainingArguments(
             output_dir=str(folder), max_steps=6, save_steps=2, per_device_train_batch_size=8, use_cpu=True,
             report_to="none", disable_tqdm=True, seed=0,
@@ -123,7 +129,7 @@ def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch)
 
     views = []
     monkeypatch.setattr(PhotoAugmentation, "__call__", lambda self, images: views.append((self, len(images))) or images)
-    model = VqaModelArguments(model=TINY, image_size=[48, 64])
+    model = VqaModelArguments(config_overrides=TINY, image_size=[48, 64])
     data = VqaDataArguments(train=parquet, validation=parquet, flip=True, shift=0.1)
     training = TrainingArguments(
         output_dir=str(tmp_path), max_steps=3, per_device_train_batch_size=4, use_cpu=True, report_to="none",
@@ -166,17 +172,22 @@ def test_metrics_compare_normalised_answers(parquet):
 
 def test_dropout_of_the_answer_layer(save_tiny):
     vocabulary = AnswerVocabulary(["yes", "no"])
-    for start in (dict(model=TINY, image_size=[48, 64]), dict(init_from=str(save_tiny()))):
+    for start in (dict(config_overrides=TINY, image_size=[48, 64]), dict(init_from=str(save_tiny()))):
         for asked, given in ((None, 0.0), (0.3, 0.3)):
             model, _ = build_vqa_model(VqaModelArguments(**start, classifier_dropout=asked), vocabulary)
             (dropout,) = (module for module in model.modules() if isinstance(module, torch.nn.Dropout))
             assert dropout.p == model.config.classifier_dropout == given
 
 
-def test_wrong_arguments_are_refused(tmp_path):
+def test_wrong_arguments_are_refused(save_tiny):
+    args = VqaModelArguments(init_from=save_tiny(), config_overrides={"hidden_size": 32, "num_hidden_layers": 2})
+    build_vqa_model(args, AnswerVocabulary(["a"]))  # values that equal those of the model
+    args.config_overrides["hidden_size"] = 48
+    with pytest.raises(ValueError, match="hidden_size cannot change"):
+        build_vqa_model(args, AnswerVocabulary(["a"]))
     with pytest.raises(ValueError, match="loss='hinge'"):
         build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
     with pytest.raises(ValueError, match="--layout 'top' is no JSON"):
         VqaModelArguments(layout="top")
-    with pytest.raises(ValueError, match="names no questions"):
+    with pytest.raises(ValueError, match="is not a source of questions"):
         load_questions("a,b")
