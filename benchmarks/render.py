@@ -1,10 +1,10 @@
-"""Texts rendered per second and core, side by side in one run: ours against two usual ways with Pillow.
+"""Texts rendered per second and core: the clippo renderer and two usual ways with Pillow, side by side in one run.
 
-* bare PIL: `ImageDraw.text` with the same Unifont on a 224 canvas, rows broken by character width (widths cached);
+* bare PIL: `ImageDraw.text` with the same Unifont on a 224 canvas, rows broken by character width (widths cached).
 * Pix2Struct style: `textwrap`, drawn black on a white RGB canvas as large as the text, resized to a 224 pixel header.
 
-All of them end in uint8 pixels, except the line of packed bits. Times are CPU seconds of this process, the best of
-several interleaved rounds, so that other work on the machine disturbs little.
+All ways end in uint8 pixels, except the line of packed bits. Times are CPU seconds of this process, the best of several
+interleaved rounds, so that other work on the machine has little influence.
 
 Run: python benchmarks/render.py [--rounds 7]
 """
@@ -41,10 +41,10 @@ def texts_of(kind: str, count: int, rng: random.Random) -> list[str]:
 
 
 class BarePIL:
-    """The shortest fair use of Pillow: one draw call a row."""
+    """Shortest fair use of Pillow: one draw call a row."""
 
     def __init__(self, fonts: FontChain):
-        # Unpacked beforehand: Pillow is 100 times slower on the gzipped file.
+        # Unpacked here, since Pillow is 100 times slower on the gzipped file.
         self.font = ImageFont.truetype(io.BytesIO(gzip.decompress(fonts.files[0].data)), ROW)
         self.width = functools.lru_cache(maxsize=None)(self.font.getlength)
 
@@ -66,7 +66,7 @@ class BarePIL:
 
 
 class Pix2StructStyle:
-    """Header rendering as document models do it: wrap at 80 characters, draw, resize to the image's width."""
+    """Header rendering of document models: wrap at 80 characters, draw, resize to the width of the image."""
 
     def __init__(self, fonts: FontChain, padding: int = 5):
         self.font = BarePIL(fonts).font
@@ -92,15 +92,15 @@ def in_batches(render, texts: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds; the best counts")
+    parser.add_argument("--rounds", type=int, default=7, help="Timed rounds; the best one counts.")
     rounds = parser.parse_args().rounds
 
     fonts = FontChain.from_source(None)
-    ours = TextRenderer(fonts, canvas_size=SIZE)
-    # The slow ones get fewer texts: their rate does not depend on it.
+    renderer = TextRenderer(fonts, canvas_size=SIZE)
+    # The slow ways get fewer texts. Their rate does not depend on the number.
     ways = {
-        "ours, packed bits": (lambda texts: ours(texts, "packed"), 4096),
-        "ours, uint8": (lambda texts: ours(texts, "uint8"), 4096),
+        "clippo, packed bits": (lambda texts: renderer(texts, "packed"), 4096),
+        "clippo, uint8": (lambda texts: renderer(texts, "uint8"), 4096),
         "bare PIL": (BarePIL(fonts), 256),
         "Pix2Struct style": (Pix2StructStyle(fonts), 128),
     }
@@ -110,7 +110,7 @@ def main() -> None:
     for kind in ("short", "long", "CJK"):
         texts = texts_of(kind, 4096, random.Random(0))
         best = dict.fromkeys(ways, float("inf"))
-        in_batches(ours, texts)  # every glyph is met once before the clock runs, for Pillow in its first round
+        in_batches(renderer, texts)  # fills the glyph table; Pillow's is filled in its first round
         for _ in range(rounds):
             for way, (render, count) in ways.items():
                 start = time.process_time()
@@ -120,9 +120,9 @@ def main() -> None:
             rates[way][kind] = count / best[way]
     for way, rate in rates.items():
         print(f"{way:20}" + "".join(f"{rate[kind]:10,.0f}" for kind in rate))
-    print("\nours, uint8, as a multiple of")
+    print("\nclippo, uint8, as a multiple of")
     for way in ("bare PIL", "Pix2Struct style"):
-        ratio = {kind: rates["ours, uint8"][kind] / rates[way][kind] for kind in rates[way]}
+        ratio = {kind: rates["clippo, uint8"][kind] / rates[way][kind] for kind in rates[way]}
         print(f"{way:20}" + "".join(f"{ratio[kind]:9.1f}x" for kind in ratio))
 
 

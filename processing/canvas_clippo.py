@@ -213,7 +213,7 @@ def report_overflow(
     if rendered.parts_cut is not None:
         first, second = rendered.parts_cut[worst].tolist()
         unit, of_parts, drawn = "pair", f" ({first} of the first text, {second} of the second)", rendered.parts_drawn
-    if (drawn[worst] == max_chars).any():
+    if max_chars is not None and (drawn[worst] == max_chars).any():
         limit = f"max_chars={max_chars}"
     message = (
         f"{int((cut > 0).sum())} of {len(cut)} {unit}s do not fit: {limit} cuts {int(cut[worst])} of the "

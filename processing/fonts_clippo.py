@@ -1,4 +1,4 @@
-"""The ordered chain of font files: the renderer's vocabulary, saved beside a checkpoint as one `font.zip`."""
+"""Ordered chain of font files: the renderer's vocabulary, saved beside a checkpoint as one `font.zip`."""
 
 import io
 import os
@@ -15,12 +15,12 @@ KNOWN = {
     "unifont-9.0.06": ("unifont-9.0.06.hex", "unifont_upper-9.0.06.hex"),  # the official CLIPPO font; never packaged
 }
 FONT_SUFFIXES = (".pcf", ".pcf.gz", ".bdf", ".bdf.gz", ".otf", ".ttf", ".ttc", ".hex", ".hex.gz")
-_NO_SOURCE = "a font source is a path, a name, a list of these or None, not {}: {!r}"
+_NO_SOURCE = "A font source of type {} ({!r}) is not usable; give a path, a name, a list of these or None."
 _PACKAGE_FOLDER = Path(__file__).resolve().parent / "fonts"
 
 
 def _font_folders() -> list[Path]:
-    """Where a font is looked up by name: ours, the user's, the system's."""
+    """The folders searched for a font name: the packaged one, those of CLIPPO_FONTS, the user's, the system's."""
     own = [Path(p) for p in os.environ.get("CLIPPO_FONTS", "").split(os.pathsep) if p]
     user = [Path.home() / ".local/share/fonts", Path.home() / ".fonts"]
     system = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/usr/share/unifont")]
@@ -41,37 +41,48 @@ def _find_by_name(name: str) -> Path | None:
 
 
 class FontChain:
-    """An ordered list of font files; the first that has a code point draws it.
+    """Ordered list of font files. The first file that has a code point draws it.
 
-    The object holds the files' bytes and nothing that changes, so that it pickles, hashes and compares by content in
-    every process; opened FreeType faces live in a cache of the module.
+    The object holds only the bytes of the files, so it pickles, hashes and compares by content in every process. A
+    cache of the module holds the opened FreeType faces.
 
     Args:
-        files: the fonts, first choice first.
-        notices: licence texts that travel with the fonts, as (file name, bytes).
+        files: Font files, first choice first.
+        notices: Licence texts that are saved with the fonts, as (file name, bytes).
+
+    Raises:
+        ValueError: There is no file, or a file is damaged.
+
+    Example:
+        >>> from clippo.processing import FontChain
+        >>> fonts = FontChain.from_source(None)  # the packaged Unifont
+        >>> [file.name for file in fonts.files]
+        ['unifont.pcf.gz', 'unifont_upper.otf']
+        >>> fonts.bitmap(ord("i")).advance
+        8
     """
 
     def __init__(self, files: list[FontFile], notices: tuple[tuple[str, bytes], ...] = ()):
         if not files:
-            raise ValueError("a font chain needs at least one font file; pass None for the packaged Unifont")
+            raise ValueError("A font chain needs at least one font file; pass None for the packaged Unifont.")
         self.files = tuple(files)
         self.notices = tuple(notices)
         for file in self.files:
-            open_font(file)  # a damaged font is reported here and not in the middle of a data set
+            open_font(file)  # reports a damaged font here and not in the middle of a data set
 
     @classmethod
     def from_source(cls, source: "str | os.PathLike | list | FontChain | None" = None) -> "FontChain":
         """Loads fonts.
 
         Args:
-            source: None for the packaged Unifont 15.0.01; a path of a font file or of a saved `font.zip`; the name of a
-                font ("unifont-9.0.06", "DejaVuSans"), looked up in the packaged folder, the folders of the environment
-                variable CLIPPO_FONTS and the system's font folders; or a list of these, tried in that order.
+            source: None for the packaged Unifont 15.0.01; the path of a font file or of a saved `font.zip`; the name of
+                a font ("unifont-9.0.06", "DejaVuSans"); or a list of these, tried in that order. A name is looked up
+                in the packaged folder, the folders of the environment variable CLIPPO_FONTS and the system's folders.
 
         Raises:
-            FileNotFoundError: no such file or name.
-            ValueError: a damaged font or zip.
-            TypeError: anything else given.
+            FileNotFoundError: No file and no font has this path or name.
+            ValueError: A font or archive is damaged.
+            TypeError: The source has another type.
         """
         if isinstance(source, FontChain):
             return source
@@ -105,9 +116,9 @@ class FontChain:
             if all(found):
                 return [cls._read(p) for p in found], ()
         raise FileNotFoundError(
-            f"no font {name!r}: it is neither a file nor a font below {', '.join(map(str, _font_folders()))}; give the "
-            "path of a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into the environment variable CLIPPO_FONTS, "
-            "or pass None for the packaged Unifont"
+            f"There is no font {name!r}: it is neither a file nor a font below {', '.join(map(str, _font_folders()))}; "
+            "give the path of a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into the variable CLIPPO_FONTS, "
+            "or pass None for the packaged Unifont."
         )
 
     @staticmethod
@@ -116,8 +127,8 @@ class FontChain:
             return FontFile.from_bytes(path.name, path.read_bytes())
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"the font {path} is missing; pass the checkpoint's {FONT_ZIP} or another font file, or install "
-                "clippo, which packages Unifont"
+                f"The font {path} is missing; pass the checkpoint's {FONT_ZIP} or another font file, or install "
+                "clippo, which packages Unifont."
             ) from None
 
     @staticmethod
@@ -132,9 +143,9 @@ class FontChain:
                     else:
                         notices.append((info.filename, data))
         except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-            raise ValueError(f"{path} is a damaged font archive ({error}); fetch or save it again") from None
+            raise ValueError(f"{path} is a damaged font archive ({error}); fetch or save it again.") from None
         if not files:
-            raise ValueError(f"{path} holds no font file; save it again with FontChain.save")
+            raise ValueError(f"{path} holds no font file; save it again with FontChain.save.")
         return files, tuple(notices)
 
     @property
@@ -143,19 +154,19 @@ class FontChain:
         return tuple(file.sha256 for file in self.files)
 
     def check_sha256(self, expected: "list[str] | tuple[str, ...]") -> None:
-        """Raises ValueError if the fonts are not those with the `expected` hashes, in that order."""
+        """Raises ValueError if the fonts do not have the `expected` hashes, in that order."""
         if self.sha256 != tuple(expected):
             named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in self.files)
             wanted = ", ".join(h[:12] for h in expected)
             raise ValueError(
-                f"the font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; "
-                f"restore the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose"
+                f"The font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; "
+                f"restore the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose."
             )
 
     def save(self, path: "str | os.PathLike") -> None:
-        """Writes the chain as one zip whose bytes depend on nothing but the chain.
+        """Writes the chain as one zip archive. The same chain always gives the same bytes.
 
-        Members are stored, not deflated, since deflate's output differs between zlib versions.
+        Members are stored, not deflated, since the output of deflate differs between zlib versions.
         """
         names = []
         buffer = io.BytesIO()
@@ -170,7 +181,7 @@ class FontChain:
         Path(path).write_bytes(buffer.getvalue())
 
     def bitmap(self, code_point: int, antialias: bool = False) -> Glyph | None:
-        """The glyph of the first font that has the code point, or None if no font has it.
+        """Returns the glyph of the first font that has the code point, or None if no font has it.
 
         Returns:
             Glyph with columns uint16 (16 or 32,), or uint8 (16 or 32, 16) if `antialias`.

@@ -1,4 +1,4 @@
-"""Photos to `pixel_values`, exactly as the official CLIPPO models saw them.
+"""Images to `pixel_values`, with the preprocessing of the official CLIPPO models.
 
 Source: big_vision, `pp/ops_image.py` (`resize`, `central_crop`) and `pp/ops_general.py` (`value_range`), as used by
 `configs/proj/clippo/train_clippo.py`: `resize(224)|value_range(-1,1)`.
@@ -19,51 +19,60 @@ DRAWABLE = (1, 3, 4)
 
 
 class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
-    """
-    Keyword arguments that `ClippoImageProcessor` knows beside those of every image processor.
+    """Keyword arguments of `ClippoImageProcessor` beside those of every image processor.
 
-    antialias (`bool`, *optional*, defaults to `False`):
-        Whether pixels that a smaller output skips still count, as in PIL's own resize. The official models were
-        trained without.
+    Args:
+        antialias: Whether pixels that a smaller output skips still count, as in PIL's own resize. The official models
+            were trained without it.
     """
 
     antialias: bool | None
 
 
 class ClippoImageProcessor(PilBackend):
-    r"""
-    Squashes a picture to `size`, whatever its aspect ratio, and scales it to [-1, 1].
+    """Squashes an image to `size`, whatever its aspect ratio, and scales it to [-1, 1].
 
-    Bit-exact with the official preprocessing by default: bilinear with half-pixel centres and no antialiasing,
-    interpolated in float32 along x and then y, integer pictures truncated back to uint8, then `x / 255 * 2 - 1`.
+    The default is bit-exact with the official preprocessing: bilinear with half-pixel centres and no antialiasing,
+    interpolated in float32 along x and then y, integer images truncated back to uint8, then `x / 255 * 2 - 1`.
+
+    Images may be PIL images of any mode, NumPy arrays or torch tensors (H, W), (H, W, C) or (C, H, W), batches
+    (B, H, W, C) or (B, C, H, W), file names or URLs, and lists of all these. Integers must lie in 0..255. Floats must
+    lie in 0..255 too if `do_rescale` is on; give `do_rescale=False` for floats in 0..1. Float images are not truncated
+    to whole numbers, as in the official code. If both ends of a shape could be the channels, an end of length 3 is
+    taken; otherwise NumPy arrays count as (H, W, C) and torch tensors as (C, H, W). `input_data_format` overrides this.
 
     Args:
-        size (`int`, `[height, width]` or `{"height": int, "width": int}`, *optional*, defaults to 224):
-            Output size of the resize; it must be the image size of the model (or, with a crop, `crop_size` must).
-        antialias (`bool`, *optional*, defaults to `False`): Use PIL's antialiased filter `resample` instead.
-        resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`): Other filters need `antialias=True`.
-        do_center_crop (`bool`, *optional*, defaults to `False`), crop_size (as `size`, *optional*):
-            Cut the centre out after the resize. The official few-shot evaluation is `size=256, crop_size=224`.
-        do_convert_rgb (`bool`, *optional*, defaults to `True`):
-            Bring every picture to three channels. Grey is repeated; transparency is composited onto white (our choice:
-            the official decoder drops the alpha channel, which shows whatever colour hides below it). When off, only
-            grey and RGB pictures are taken, and they keep their one or three channels.
-        do_resize, do_rescale, do_normalize (`bool`, *optional*, default to `True`), rescale_factor, image_mean,
-        image_std: as everywhere in transformers. With both `do_rescale` and `do_normalize` off a uint8 picture stays
-            uint8, which the model scales itself: a quarter of the bytes to move.
-
-    Pictures may be PIL images of any mode, NumPy arrays or torch tensors (H, W), (H, W, C) or (C, H, W), batches
-    (B, H, W, C) or (B, C, H, W), file names or URLs, and lists of all these. Integers must lie in 0..255. Floats must
-    lie in 0..255 as well when `do_rescale` is on; give `do_rescale=False` for floats in 0..1. As in the official code
-    a float picture is not truncated to whole numbers.
-    Where the layout is unclear (both ends could be channels) an end of length 3 is taken as the channels; else NumPy
-    arrays count as (H, W, C) and torch tensors as (C, H, W). `input_data_format` settles it.
+        size: Size of the output, default 224: an int, [height, width] or {"height": int, "width": int}. It must be the
+            image size of the model, unless `crop_size` is.
+        antialias: Whether to use PIL's antialiased filter `resample` instead, default False.
+        resample: A `PILImageResampling`, default `BILINEAR`. Other filters need `antialias=True`.
+        do_center_crop: Whether the centre of the resized image is cut out, default False.
+        crop_size: Size of the centre, as `size`. The official few-shot evaluation has `size=256, crop_size=224`.
+        do_convert_rgb: Whether images are brought to three channels, default True. Grey is repeated. Transparency is
+            composited onto white; the official decoder drops the alpha channel, which shows the colour hidden below it.
+            If off, only grey and RGB images are taken, and they keep their one or three channels.
+        do_resize: Whether images are resized, default True.
+        do_rescale: Whether values are multiplied by `rescale_factor`, default True. With `do_rescale` and
+            `do_normalize` off a uint8 image stays uint8, which the model scales itself: a quarter of the bytes to move.
+        rescale_factor: Factor of `do_rescale`, default 1 / 255.
+        do_normalize: Whether `image_mean` is subtracted and the result divided by `image_std`, default True.
+        image_mean: One number, or one for each channel, default 0.5.
+        image_std: One number, or one for each channel, default 0.5.
 
     Returns:
         `BatchFeature` with `pixel_values` (B, 3, H, W), float32 in [-1, 1]; a list of arrays without `return_tensors`.
 
     Raises:
-        `ValueError`, `TypeError`: in one sentence, for a picture or an option that cannot be used.
+        ValueError: An image or an option cannot be used.
+        TypeError: An image has a type or dtype that cannot be used.
+
+    Example:
+        >>> from PIL import Image
+        >>> from clippo import ClippoImageProcessor
+        >>> image_processor = ClippoImageProcessor(size=64)
+        >>> pixel_values = image_processor(Image.new("RGB", (80, 60), "white"), return_tensors="pt")["pixel_values"]
+        >>> pixel_values.shape, pixel_values.mean().item()
+        (torch.Size([1, 3, 64, 64]), 1.0)
     """
 
     model_input_names = ["pixel_values"]
@@ -102,7 +111,7 @@ class ClippoImageProcessor(PilBackend):
                 "official bilinear resize."
             )
         if kwargs.get("do_pad"):
-            raise ValueError("do_pad=True is not possible: pictures are squashed to size, so there is nothing to pad.")
+            raise ValueError("do_pad=True is not possible: images are squashed to size, so nothing is left to pad.")
         if kwargs.get("data_format") not in (None, ChannelDimension.FIRST):
             raise ValueError(f"data_format={kwargs['data_format']!r} is not possible: the model reads channels first.")
         return kwargs
@@ -115,7 +124,7 @@ class ClippoImageProcessor(PilBackend):
         return flat
 
     def process_image(self, image, do_convert_rgb: bool | None = None, input_data_format=None, **kwargs) -> np.ndarray:
-        """One picture in any accepted form -> array (C, H, W), uint8, or float32 for a float picture."""
+        """One image in any accepted form -> array (C, H, W), uint8, or float32 for a float image."""
         if isinstance(image, Image.Image):
             image, input_data_format = _pil_to_array(image, do_convert_rgb), ChannelDimension.LAST
         elif is_torch_tensor(image):
@@ -201,8 +210,8 @@ class ClippoImageProcessor(PilBackend):
                 image = self.resize(image, size, resample=resample, antialias=antialias)
             if do_center_crop:
                 image = self.center_crop(image, crop_size)
-            # The base class multiplies by the factor in float64 and rounds once to float32, which after the
-            # normalisation gives the bits of `x / 255 * 2 - 1`; a float32 product would miss by one unit in places.
+            # The base class multiplies in float64 and rounds once to float32. After the normalisation this gives the
+            # bits of `x / 255 * 2 - 1`; a float32 product would differ in the last bit for some values.
             if do_rescale:
                 image = self.rescale(image, rescale_factor)
             if do_normalize:
@@ -225,15 +234,16 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         image: (C, H, W), uint8 or float32.
-        height, width: size of the output.
+        height: Height of the output.
+        width: Width of the output.
 
     Returns:
         (C, height, width) of the same dtype; interpolated in float32, uint8 by truncation.
     """
-    pixels = np.moveaxis(image, 0, -1)  # (H, W, C): the layout of photos, so that a pixel's channels are neighbours
+    pixels = np.moveaxis(image, 0, -1)  # (H, W, C): the channels of a pixel are neighbours
     y0, y1, dy = _taps(pixels.shape[0], height)
     x0, x1, dx = _taps(pixels.shape[1], width)
-    # Touch only the rows that are used: a large photo costs no more than a small one.
+    # Only the rows that are used are read: a large image costs no more than a small one.
     rows, inverse = np.unique(np.concatenate([y0, y1]), return_inverse=True)
     used = pixels.take(rows, axis=0)
     left, right = (used.take(x, axis=1).astype(np.float32) for x in (x0, x1))  # (rows, width, C)
@@ -248,7 +258,7 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each output position: the input position before, the one after, and the weight of the latter (float32)."""
+    """Input position before each output position, the one after it, and the weight of the latter (float32)."""
     scale = np.float32(n_in) / np.float32(n_out)
     centre = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     before = np.floor(centre)
@@ -265,7 +275,7 @@ def _check_size(name: str, size: SizeDict) -> None:
 
 
 def _flatten(images):
-    """Every picture of a nested list or of a batch, in order."""
+    """Every image of a nested list or of a batch, in order."""
     if isinstance(images, list | tuple):
         for image in images:
             yield from _flatten(image)
@@ -309,12 +319,12 @@ def _pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray
 
 
 def _high_byte(image: Image.Image) -> np.ndarray:
-    # PIL would clip 16-bit pictures at 255, that is to white; the high byte is what an 8-bit decoder gives.
+    # PIL would clip 16-bit images at 255, that is to white. An 8-bit decoder returns the high byte.
     return (np.asarray(image) >> 8).astype(np.uint8)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB version of a PIL image as `ClippoImageProcessor` sees it: transparency (if any) over white, 8 of 16 bits."""
+    """RGB version of a PIL image, as `ClippoImageProcessor` makes it: transparency over white, 8 of 16 bits."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray(_high_byte(image))
     if image.has_transparency_data:
@@ -349,7 +359,7 @@ def _to_pixels(image: np.ndarray, do_rescale: bool) -> np.ndarray:
 
 
 def _per_channel(value, channels: int):
-    """`image_mean` or `image_std` for a picture of so many channels; one number may stand for all."""
+    """`image_mean` or `image_std` with one number for each channel; one number serves all channels."""
     values = [value] if isinstance(value, int | float) else list(value)
     if len(values) == channels:
         return values

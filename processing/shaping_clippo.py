@@ -1,11 +1,11 @@
 """Optional shaping: right-to-left order, joined Arabic forms, composed letters, combining marks on their base.
 
-The official model was trained without any of it, so this is our own design, for new models. HarfBuzz is asked to shape
-with a font in which every glyph's number is its code point. Having no layout tables, that font makes HarfBuzz use what
-Unicode itself encodes: Arabic presentation forms, composed letters, Hangul syllables. Unifont, and any other font that
-has these code points, then draws joined text from plain bitmaps. What only a font's own tables can do (Indic conjuncts,
-Nastaliq) stays undone. The bidi levels are python-bidi's, an algorithm from before Unicode 6.3: isolates (U+2066..2069)
-count as neutral, and brackets are not paired.
+The official model was trained without shaping. This design is the project's own, for new models. HarfBuzz shapes with a
+font in which the number of a glyph is its code point. The font has no layout tables, so HarfBuzz uses the forms that
+Unicode itself encodes: Arabic presentation forms, composed letters, Hangul syllables. Unifont, and any other font with
+these code points, then draws joined text from plain bitmaps. Forms that need a font's own tables (Indic conjuncts,
+Nastaliq) are not drawn. The bidi levels come from python-bidi, an algorithm from before Unicode 6.3: isolates
+(U+2066..2069) count as neutral, and brackets are not paired.
 """
 
 import unicodedata
@@ -32,9 +32,9 @@ class ShapedText(NamedTuple):
     """A text as units to be drawn, in logical order.
 
     Args:
-        units: code points per unit: a base and the marks upon it; empty where no font has the base.
+        units: Code points of every unit: a base and the marks on it; empty if no font has the base.
         levels: uint8 (units,), bidi embedding levels; odd is right to left.
-        unit_of_char: int64 (characters,), the unit that draws each character; -1 where none does.
+        unit_of_char: int64 (characters,), the unit that draws each character; -1 if none does.
     """
 
     units: list[tuple[int, ...]]
@@ -45,7 +45,7 @@ class ShapedText(NamedTuple):
 def require_shaping() -> None:
     """Raises ImportError, naming the extra, if the shaping libraries are missing."""
     if hb is None:
-        raise ImportError("shaping needs uharfbuzz and python-bidi; install them with: pip install clippo[shaping]")
+        raise ImportError("Shaping needs uharfbuzz and python-bidi; install them with: pip install clippo[shaping]")
 
 
 def is_mark(code_point: int) -> bool:
@@ -53,7 +53,7 @@ def is_mark(code_point: int) -> bool:
 
 
 def shape_text(text: str, fonts: FontChain, lowercase: bool) -> ShapedText:
-    """Shapes one text; invisible controls (joiners, bidi marks, variation selectors) take effect and are not drawn."""
+    """Shapes one text. Invisible controls (joiners, bidi marks, variation selectors) take effect and are not drawn."""
     if lowercase:
         text = text.translate(_LOWER)  # before letters are composed: A + acute must become the small letter too
     if text.isascii():
@@ -72,7 +72,7 @@ def shape_text(text: str, fonts: FontChain, lowercase: bool) -> ShapedText:
         for cluster, members in groupby(glyphs, key=lambda glyph: glyph[1]):
             cluster_start = len(units)
             for code_point, _ in members:
-                # A mark goes on the unit before it, but never on one of another run: it would take its direction.
+                # A mark goes on the unit before it, but never on one of another run, whose direction it would take.
                 if code_point is not None and is_mark(code_point) and len(units) > run_start:
                     units[-1] += (code_point,)
                 else:
@@ -96,14 +96,14 @@ def visual_order(levels: np.ndarray) -> np.ndarray:
 
 
 def compose(base: np.ndarray, marks: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Draws marks upon a base glyph.
+    """Draws marks on a base glyph.
 
     A mark is centred on the base's ink. Marks above and below (combining class 230, 220 and their neighbours) go one
     blank row beyond all ink so far, or as far as the text row allows; others keep the height of their design.
 
     Args:
         base: uint8 (width, 16), the columns as drawn alone; nonzero is ink.
-        marks: code point and uint8 (cell, 16) of each mark, from the base outwards.
+        marks: Code point and uint8 (cell, 16) of each mark, from the base outwards.
 
     Returns:
         uint8 (width or more, 16).
@@ -125,7 +125,7 @@ def compose(base: np.ndarray, marks: list[tuple[int, np.ndarray]]) -> np.ndarray
 
 
 def _shift(code_point: int, mark: np.ndarray, base: np.ndarray) -> int:
-    """By how many rows a mark moves to stand above or below the base; both have ink."""
+    """Rows that a mark moves down to be above or below the base. Both have ink."""
     combining = 230 if code_point in _SHADDA_LIGATURES else unicodedata.combining(chr(code_point))
     top, bottom = np.flatnonzero(mark.any(axis=0))[[0, -1]].tolist()
     base_top, base_bottom = np.flatnonzero(base.any(axis=0))[[0, -1]].tolist()
@@ -154,13 +154,13 @@ def _bidi_levels(text: str) -> list[int]:
     for char in storage["chars"]:
         levels[char["index"]] = char["level"]
     previous = base
-    for i, level in enumerate(levels):  # what rule X9 removed goes with the character before it
+    for i, level in enumerate(levels):  # characters that rule X9 removed take the level of the one before
         levels[i] = previous = previous if level < 0 else level
     return levels
 
 
 def _scripts(text: str) -> list[str]:
-    """A coarse script per character: the first word of a letter's Unicode name; everything else continues the last."""
+    """A coarse script per character: the first word of a letter's Unicode name. Other characters continue the last."""
     scripts, current = [], ""
     for c in text:
         if unicodedata.category(c)[0] == "L":
@@ -192,7 +192,7 @@ def _harfbuzz(
 def _code_point_font(fonts: FontChain):
     """A HarfBuzz font whose glyph numbers are code points."""
     functions = hb.FontFuncs()
-    # Saying what the fonts lack keeps HarfBuzz from choosing a joined or composed form that would be blank.
+    # HarfBuzz must know what the fonts lack, or it chooses a joined or composed form that would be blank.
     functions.set_nominal_glyph_func(lambda font, code_point, data: code_point if _drawable(fonts, code_point) else 0)
     functions.set_glyph_h_advance_func(lambda font, glyph, data: 16)
     font = hb.Font(hb.Face(b""))

@@ -227,9 +227,9 @@ def test_missing_fonts_say_what_to_do(tmp_path):
         FontChain.from_source("No Such Font")
     with pytest.raises(ValueError, match="needs at least one font file"):
         FontChain.from_source([])
-    with pytest.raises(TypeError, match=r"not int: 7"):
+    with pytest.raises(TypeError, match=r"type int \(7\)"):
         FontChain.from_source(7)
-    with pytest.raises(TypeError, match=r"not float: 1\.5"):
+    with pytest.raises(TypeError, match=r"type float \(1\.5\)"):
         FontChain.from_source([1.5])
 
 

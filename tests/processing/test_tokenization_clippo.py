@@ -284,10 +284,10 @@ def test_another_font_than_the_saved_one_is_an_error(tmp_path, shared):
     ClippoTokenizer().save_pretrained(tmp_path / "ours")
     assert (tmp_path / "official" / "font.zip").is_file()
     shutil.copy(tmp_path / "ours" / "font.zip", tmp_path / "official" / "font.zip")
-    with pytest.raises(ValueError, match=r"the font differs .* font_sha256=None"):
+    with pytest.raises(ValueError, match=r"The font differs .* font_sha256=None"):
         ClippoTokenizer.from_pretrained(tmp_path / "official")
     (tmp_path / "official" / "font.zip").unlink()
-    with pytest.raises(ValueError, match="the font differs"):
+    with pytest.raises(ValueError, match="The font differs"):
         ClippoTokenizer.from_pretrained(tmp_path / "official")
     accepted = ClippoTokenizer.from_pretrained(tmp_path / "official", font_sha256=None)
     assert accepted.font_sha256 == ClippoTokenizer().font_sha256
