@@ -1,4 +1,4 @@
-"""Pairs in every layout through the stock text-classification pipeline, with the package and by remote code alone."""
+"""Text pairs in every layout through the stock text-classification pipeline, with the package and by remote code."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ VARIANTS = ["rows-uint8", "rows-packed", "two_canvas-uint8", "two_canvas-packed"
 
 @pytest.fixture(scope="module")
 def folders(save_tiny):
-    """A classifier of each layout and format."""
+    """Folders of one classifier for each layout and format."""
     made = {}
     for name in VARIANTS:
         layout, canvas_format = name.split("-")
@@ -48,7 +48,7 @@ def expected_scores(folder) -> list[dict[str, float]]:
     drawn = tokenizer([p["text"] for p in PAIRS], [p["text_pair"] for p in PAIRS], return_tensors="pt")
     with torch.no_grad():
         probabilities = model(**drawn).logits.softmax(-1)
-    assert probabilities.std(0).min() > 1e-4  # texts that look alike to the model would prove nothing
+    assert probabilities.std(0).min() > 1e-4  # The scores of the texts differ, so the comparison is meaningful.
     return [dict(zip(CLASSES.values(), row, strict=True)) for row in probabilities.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""The pipeline for questions about pictures, from a saved folder."""
+"""The visual-question-answering pipeline on a saved folder."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The baselines find what is there to find, and the majority class is the training set's."""
+"""Baselines learn words, word order and relations of pairs; the majority class comes from the training set."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""GLUE from local files: columns, label names and numbers, and what is refused."""
+"""GLUE from local files: columns, label names, label numbers and refused rows."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The GLUE runs: results, resuming, what is refused, and a folder that the stock pipeline opens."""
+"""GLUE runs: results, resuming, refused arguments, and a folder that the stock pipeline opens."""
 
 import json
 
@@ -27,7 +27,7 @@ ODD = ["สวัสดี", "مرحبا", "🐈🐕", "", "word " * 1000]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Tiny files of a single-sentence task, a pair task and the regression, odd texts among them."""
+    """Tiny files of a single-sentence task, a pair task and a regression task, with unusual texts."""
     folder, draw = tmp_path_factory.mktemp("glue"), np.random.default_rng(0)
     for split, count in (("train", 16), ("validation", 8)):
         texts = [" ".join(draw.choice(PLAIN, 2)) for _ in range(count - len(ODD))] + ODD
@@ -71,7 +71,7 @@ def test_runs_are_reported_saved_and_not_repeated(save_tiny, data, tmp_path):
     assert all(0 <= run[name] <= 1 for run in entry["runs"] for name in ("f1", "accuracy", "data_wait_share"))
     assert json.loads((tmp_path / "mrpc" / "seed-0" / "run.json").read_text())["num_train_epochs"] == 1
 
-    # What was measured is what is saved.
+    # The saved model has the reported score.
     folder = tmp_path / "mrpc" / "seed-1"
     assert not list(folder.glob("checkpoint-*"))
     rows = pd.read_parquet(data / "mrpc" / "validation.parquet")
@@ -84,7 +84,7 @@ def test_runs_are_reported_saved_and_not_repeated(save_tiny, data, tmp_path):
     ]
     assert np.mean(right) == pytest.approx(report["tasks"]["mrpc"]["runs"][1]["accuracy"])
 
-    # A second call runs nothing again and says the same; other arguments may not take the run over.
+    # A second call repeats no run and returns the same report. Other arguments are refused.
     for checkpoint in tmp_path.glob("*/seed-*/model.safetensors"):
         checkpoint.unlink()
     assert finetune_glue(*args)["tasks"] == report["tasks"]
@@ -119,7 +119,7 @@ def test_early_stopping_dropout_and_a_subset_reach_the_run(save_tiny, data, tmp_
     options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--num_train_epochs", "9"]
     options += ["--early_stopping_patience", "2", "--max_train_samples", "8", "--learning_rate", "0"]
     report = finetune_glue(*arguments(data, tmp_path, save_tiny(), *options, "--keep_models", "True"))
-    assert report["tasks"]["sst2"]["runs"][0]["epochs"] == 3  # a rate of 0 brings no better score
+    assert report["tasks"]["sst2"]["runs"][0]["epochs"] == 3  # A rate of 0 does not improve the score.
     folder = tmp_path / "sst2" / "seed-0"
     config = clippo.ClippoConfig.from_pretrained(folder)
     assert config.classifier_dropout == 0.1 and config.id2label == {0: "negative", 1: "positive"}
@@ -159,7 +159,7 @@ def test_the_head_starts_at_the_average(tiny_config):
     init_classifier_bias(model, [1.0, 4.0])
     assert model.classifier.bias.tolist() == [2.5]
     model = clippo.ClippoForSequenceClassification(tiny_config(num_labels=3))
-    init_classifier_bias(model, [0, 0, 0, 1])  # one of each is added, so that a class without a row is possible
+    init_classifier_bias(model, [0, 0, 0, 1])  # One of each class is added to the counts.
     torch.testing.assert_close(model.classifier.bias.softmax(-1).detach(), torch.tensor([4.0, 2.0, 1.0]) / 7)
 
 

@@ -1,4 +1,4 @@
-"""GLUE metrics against their definitions, and against the official metric's own rules for which task reports what."""
+"""GLUE metrics against their definitions, and the metrics of each task against the official metric."""
 
 import math
 

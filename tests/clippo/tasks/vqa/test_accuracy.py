@@ -1,4 +1,4 @@
-"""The VQA challenge's accuracy against its definition, and the odd rules of its normalisation."""
+"""The VQA challenge's accuracy against its definition, and the unusual rules of its normalisation."""
 
 import pytest
 from hypothesis import given
@@ -38,7 +38,7 @@ def test_normalisation(answer, expected):
 
 @pytest.mark.parametrize(("agreeing", "expected"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
 def test_accuracy_by_number_of_people_who_agree(agreeing, expected):
-    """The table that the ten-way leave-one-out comes down to."""
+    """Ten-way leave-one-out is equal to this table."""
     assert vqa_accuracy("red", ["red"] * agreeing + ["blue"] * (10 - agreeing)) == pytest.approx(expected)
 
 

@@ -1,4 +1,4 @@
-"""Questions from parquet and from VQAv2's files, answers to choose among, batches."""
+"""Questions from parquet and from VQAv2's files, answer vocabularies and batches."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def test_rows_with_several_questions():
     ]  # fmt: skip
     assert np.array_equal(np.asarray(data[2]["image"]), np.asarray(PICTURES[1]))
     fetched = data.__getitems__([0, 2, 1])
-    assert fetched[0]["image"] is fetched[2]["image"]  # opened once in a batch
+    assert fetched[0]["image"] is fetched[2]["image"]  # The image is opened once in a batch.
 
 
 def test_rows_with_one_question_and_ten_answers():
@@ -118,7 +118,7 @@ def test_vocabulary_by_frequency_and_soft_scores():
     answers = [["red"] * 7 + ["blue"] * 3, ["blue"], ["a dog", "Dog"], ["zebra"]]
     vocabulary = AnswerVocabulary.from_data(answers, min_count=1)
     assert vocabulary.answers[0] == "blue" and vocabulary.id2label[0] == "blue"
-    assert AnswerVocabulary.from_data(answers, size=2).answers == ["blue", "Dog"]  # ties by the alphabet
+    assert AnswerVocabulary.from_data(answers, size=2).answers == ["blue", "Dog"]  # ties are sorted alphabetically
     assert AnswerVocabulary.from_data(answers, min_count=2).answers == ["blue"]
     normal = AnswerVocabulary.from_data(answers, normalize=True)
     assert "dog" in normal.answers and "a dog" not in normal.answers

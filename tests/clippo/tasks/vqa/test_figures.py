@@ -1,4 +1,4 @@
-"""What `draw_answers` writes below a canvas is what the model says."""
+"""`draw_answers` writes the model's answer and its probability below a canvas."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Fine-tuning on a miniature: it learns what only picture and question together tell, and the folder answers."""
+"""Fine-tuning on a tiny data set whose answers depend on image and question, and the saved folder."""
 
 import datasets
 import pytest
