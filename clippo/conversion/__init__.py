@@ -1,4 +1,4 @@
-"""Official big_vision checkpoints to Hugging Face folders and back, and ViTs as the start of new models."""
+"""Conversion of official big_vision checkpoints, and initialisation from ViTs."""
 
 from clippo.conversion.big_vision import (
     DTYPES,

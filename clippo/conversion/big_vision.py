@@ -1,7 +1,7 @@
-"""Official big_vision checkpoints (`.npz`) to Hugging Face folders, and back.
+"""Conversion of official big_vision checkpoints (`.npz`) to Hugging Face folders and back.
 
-Both directions read one table, `weight_table`, which pairs every parameter of `ClippoModel` with its name and shape in
-big_vision. The rest makes sure that a checkpoint is what it claims to be before a number of it is used.
+Both directions read one table, `weight_table`. It pairs every parameter of `ClippoModel` with its name and shape in
+big_vision. The other functions check a checkpoint before they use its numbers.
 
 Letters in shapes: D width, M MLP width, H heads, K = D/H, P patch side, C channels, N positions, E projection width.
 Source: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py` (names, shapes).
@@ -26,15 +26,28 @@ from clippo.surgery import resize_canvas
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-# What the official CLIPPO has no option for: a model that differs here would compute something else there.
+# The official code has no option for these fields. A model with other values would compute something else there.
 OFFICIAL_CHOICES = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "skip_blank_patches": False}
 
-PROBE_TEXT = "a photo of a cat"  # what the self-check reads
+PROBE_TEXT = "a photo of a cat"  # text of the self-check
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter: its part of the model, its names on both sides, its shape in big_vision."""
+    """One parameter of the model and its counterpart in big_vision.
+
+    Args:
+        stage: Part of the model, such as "block 3".
+        name: Name in `ClippoModel`.
+        key: Name in big_vision.
+        shape: Shape in big_vision.
+
+    Example:
+        >>> from clippo.conversion import Weight
+        >>> weight = Weight("projection", "projection.weight", "img/head/kernel", (768, 512))
+        >>> weight.axes
+        (1, 0)
+    """
 
     stage: str
     name: str
@@ -43,7 +56,7 @@ class Weight:
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The axes of `shape` in PyTorch's order: outputs before inputs, heads still on their own axis."""
+        """Axes of `shape` in PyTorch's order: outputs before inputs, heads still on their own axis."""
         if self.key.endswith("embedding/kernel"):
             return (3, 2, 0, 1)  # (P, P, C, D) -> (D, C, P, P)
         if self.key.endswith("/out/kernel"):
@@ -53,7 +66,10 @@ class Weight:
         return tuple(range(len(self.shape)))
 
     def to_torch(self, array: np.ndarray) -> torch.Tensor:
-        """From Flax's order (inputs first, heads on an axis of their own) to PyTorch's (outputs first, heads flat)."""
+        """Convert from Flax's layout to PyTorch's.
+
+        Flax puts inputs first and heads on an axis of their own. PyTorch puts outputs first and flattens the heads.
+        """
         array = array.transpose(self.axes)
         if self.key.endswith("/out/kernel"):
             array = array.reshape(len(array), -1)  # (D, H, K) -> (D, D)
@@ -64,13 +80,13 @@ class Weight:
         return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
     def to_numpy(self, tensor: torch.Tensor) -> np.ndarray:
-        """The inverse of `to_torch`; float32 whatever the tensor is."""
+        """Convert back to Flax's layout, always to float32: the inverse of `to_torch`."""
         array = tensor.detach().float().cpu().numpy().reshape([self.shape[axis] for axis in self.axes])
         return np.ascontiguousarray(array.transpose(np.argsort(self.axes)))
 
 
 def weight_table(config: ClippoConfig) -> list[Weight]:
-    """Every parameter of a CLIPPO model of this config, in the order in which the data flows through it."""
+    """List every parameter of a CLIPPO model of this config, in the order of the data flow."""
     return list(_walk_weights(config))
 
 
@@ -87,8 +103,8 @@ def _walk_weights(config: ClippoConfig) -> Iterator[Weight]:
         yield Weight(stage, f"{name}.bias", f"{key}/bias", (width,))
 
     def attention(stage: str, name: str, key: str) -> Iterator[Weight]:
-        for ours, official in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value")):
-            yield from dense(stage, f"{name}.{ours}", f"{key}/{official}", width, *split, bias=split)
+        for name_here, official in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value")):
+            yield from dense(stage, f"{name}.{name_here}", f"{key}/{official}", width, *split, bias=split)
         yield from dense(stage, f"{name}.out_proj", f"{key}/out", *split, width, bias=(width,))
 
     def mlp(stage: str, name: str, key: str) -> Iterator[Weight]:
@@ -118,18 +134,18 @@ def _walk_weights(config: ClippoConfig) -> Iterator[Weight]:
 
 
 def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
-    """The config that a checkpoint's shapes imply, after checking that every one of them agrees with it.
+    """Derive the config from the shapes of a checkpoint, and check that every parameter agrees with it.
 
     Args:
-        params: As `read_checkpoint` returns them.
+        params: Parameters as `read_checkpoint` returns them.
 
     Raises:
-        ConversionError: A parameter is missing, unexpected or of a shape that contradicts the others.
+        ConversionError: A parameter is missing, unexpected, or its shape contradicts the others.
     """
 
     def shape_of(key: str, *axes: str) -> tuple[int, ...]:
         if key not in params:
-            raise ConversionError(f"The checkpoint has no {key!r}, which every CLIPPO checkpoint has.")
+            raise ConversionError(f"The checkpoint has no {key!r}; every CLIPPO checkpoint has one.")
         if params[key].ndim != len(axes) or 0 in params[key].shape:
             raise ConversionError(f"{key!r} has shape {params[key].shape}; its axes should be ({', '.join(axes)}).")
         return params[key].shape
@@ -158,15 +174,20 @@ def infer_config(params: dict[str, np.ndarray]) -> ClippoConfig:
         num_channels=channels,
         projection_dim=projection,
     )
+    _check_shapes(params, config)
+    return config
+
+
+def _check_shapes(params: dict[str, np.ndarray], config: ClippoConfig) -> None:
+    """Raise ConversionError unless the parameters are exactly those of the config."""
     expected = {weight.key: weight.shape for weight in weight_table(config)}
     if missing := [key for key in expected if key not in params]:
         raise ConversionError(f"The checkpoint lacks {_names(missing)}.")
     if unexpected := [key for key in params if key not in expected]:
-        raise ConversionError(f"The checkpoint has {_names(unexpected)}, which a CLIPPO model has no place for.")
+        raise ConversionError(f"The checkpoint has {_names(unexpected)}; a CLIPPO model has no such parameter.")
     for key, shape in expected.items():
         if params[key].shape != shape:
-            raise ConversionError(f"{key!r} has shape {params[key].shape}; the other parameters make it {shape}.")
-    return config
+            raise ConversionError(f"{key!r} has shape {params[key].shape}; the other parameters imply {shape}.")
 
 
 def _names(keys: Sequence[str]) -> str:
@@ -175,11 +196,11 @@ def _names(keys: Sequence[str]) -> str:
 
 
 def model_from_params(params: dict[str, np.ndarray], resolution: int | Sequence[int] | None = None) -> ClippoModel:
-    """A float32 `ClippoModel` with the numbers of an official checkpoint.
+    """Build a float32 `ClippoModel` from the parameters of an official checkpoint.
 
     Args:
-        params: As `read_checkpoint` returns them.
-        resolution: Canvas in pixels, a side or (height, width), if another than the checkpoint's is wanted.
+        params: Parameters as `read_checkpoint` returns them.
+        resolution: Side of another canvas in pixels, or (height, width); None keeps that of the checkpoint.
 
     Raises:
         ConversionError: As `infer_config`, or the resolution is not a multiple of the patch size.
@@ -196,40 +217,45 @@ def model_from_params(params: dict[str, np.ndarray], resolution: int | Sequence[
 
 
 def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
-    """The numbers of a model under their big_vision names and shapes, float32: the inverse of `model_from_params`.
+    """Return the parameters of a model under their big_vision names and shapes, in float32.
+
+    This is the inverse of `model_from_params`.
 
     Raises:
-        ConversionError: The model has a `logit_bias`, which the official one has no place for.
+        ConversionError: The model has a `logit_bias`; the official model has none.
     """
     tensors = model.state_dict()
     if "logit_bias" in tensors:
         raise ConversionError(
-            "The model has a logit_bias, which the sigmoid loss needs and big_vision's CLIPPO has no place for. If "
-            "only the embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
+            "The model has a logit_bias for the sigmoid loss; big_vision's CLIPPO has no such parameter. If only the "
+            "embeddings matter, load it with logit_bias_init_value=None, loss_type='softmax', and save that."
         )
     return {weight.key: weight.to_numpy(tensors[weight.name]) for weight in weight_table(model.config)}
 
 
 def convert_checkpoint(
     checkpoint: str | os.PathLike,
-    output: str | os.PathLike,
+    output_dir: str | os.PathLike,
     resolution: int | Sequence[int] | None = None,
     dtype: str = "float32",
     font: str | os.PathLike | Sequence[str | os.PathLike] = "official",
     cache_dir: str | os.PathLike | None = None,
 ) -> ConversionReport:
-    """An official checkpoint as a folder for `AutoModel` and `AutoProcessor`: config, safetensors, processor, font.
+    """Convert an official checkpoint to a folder for `AutoModel` and `AutoProcessor`.
+
+    The folder holds config, safetensors, processor and font. It is read back and compared before this returns.
 
     Args:
-        checkpoint: An `.npz`, or the name of a released one (`clippo.conversion.official_files.RELEASED_CHECKPOINTS`).
-        output: Folder to write.
+        checkpoint: An `.npz` file, or the name of a released checkpoint
+            (`clippo.conversion.official_files.RELEASED_CHECKPOINTS`).
+        output_dir: Folder to write.
         resolution: As in `model_from_params`; the processor follows.
         dtype: Precision of the saved weights, a key of `DTYPES`.
-        font: What texts are rendered with, see `clippo.conversion.official_files.resolve_font`.
-        cache_dir: Where downloads are kept.
+        font: Font for texts, as in `clippo.conversion.official_files.resolve_font`.
+        cache_dir: Folder that keeps downloads.
 
     Returns:
-        The self-check of the folder as it was read back from disk.
+        Self-check of the folder that was read back from disk.
 
     Raises:
         ConversionError: The checkpoint is not a CLIPPO model, or the folder fails its self-check.
@@ -237,25 +263,25 @@ def convert_checkpoint(
     """
     if dtype not in DTYPES:
         raise ConversionError(f"Unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}.")
-    if Path(output).is_file():
-        raise ConversionError(f"The output {output} is a file; name a folder.")
+    if Path(output_dir).is_file():
+        raise ConversionError(f"The output {output_dir} is a file; name a folder.")
     params = read_checkpoint(find_checkpoint(checkpoint, cache_dir))
     model = model_from_params(params, resolution)
     if resolution is not None:
         params = {**params, "img/pos_embedding": params_from_model(model)["img/pos_embedding"]}
     processor = ClippoProcessor.from_size(model.config.image_size, font_file=resolve_font(font, cache_dir))
-    model.to(DTYPES[dtype]).save_pretrained(output)
-    processor.save_pretrained(output)
-    return check_folder(output, params, DTYPES[dtype])
+    model.to(DTYPES[dtype]).save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    return check_folder(output_dir, params, DTYPES[dtype])
 
 
 def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype: torch.dtype) -> ConversionReport:
-    """Open a converted folder, turn it back into official parameters and compare; then look at a picture and a text.
+    """Open a converted folder, convert it back, compare every parameter, and embed one image and one text.
 
     Args:
-        folder: What `convert_checkpoint` wrote.
-        params: What it should hold.
-        dtype: What it was rounded to.
+        folder: Folder that `convert_checkpoint` wrote.
+        params: Expected parameters.
+        dtype: Precision of the saved weights; the parameters are rounded to it before the comparison.
 
     Raises:
         ConversionError: A parameter differs, or an embedding is not finite.
@@ -282,25 +308,25 @@ def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype
         temperature=model.logit_scale.float().exp().item(),
     )
     if not report.finite:
-        raise ConversionError(f"The model of {folder} gives embeddings that are not finite; its numbers are of no use.")
+        raise ConversionError(f"The model of {folder} outputs embeddings that are not finite; do not use it.")
     return report
 
 
 def export_checkpoint(
     folder: str | os.PathLike, path: str | os.PathLike, layout: str = "params"
 ) -> dict[str, np.ndarray]:
-    """A saved `ClippoModel` folder as a big_vision `.npz`, which is read back and compared before this returns.
+    """Convert a saved `ClippoModel` folder to a big_vision `.npz`, which is read back and compared.
 
     Args:
-        folder: Written by `save_pretrained`. Weights of lower precision are widened to float32, which is exact.
+        folder: Folder that `save_pretrained` wrote. Weights of lower precision are widened to float32, which is exact.
         path: File to write.
         layout: As in `write_checkpoint`.
 
     Returns:
-        The parameters written, under their bare names.
+        Parameters in the file, under their bare names.
 
     Raises:
-        ConversionError: The folder holds no full CLIPPO model, or one that the official code could not run.
+        ConversionError: The folder holds no full CLIPPO model, or the official code could not run it.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -314,7 +340,7 @@ def export_checkpoint(
     rows, columns = config.patch_grid
     if rows != columns:
         raise ConversionError(
-            f"The model in {folder} has a {rows}x{columns} grid of positions; big_vision takes every grid to be square."
+            f"The model in {folder} has a {rows}x{columns} grid of positions; big_vision assumes square grids."
         )
     model, loading = ClippoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -324,5 +350,5 @@ def export_checkpoint(
     write_checkpoint(params, path, layout)
     written = read_checkpoint(path)
     if different := [key for key in params if not same_bits(params[key], written.get(key))]:
-        raise ConversionError(f"{path} does not hold what was written: {_names(different)} differ; is the disk full?")
+        raise ConversionError(f"{_names(different)} of {path} differ from the model; is the disk full?")
     return params

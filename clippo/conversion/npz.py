@@ -1,4 +1,4 @@
-"""The archives big_vision keeps parameters in: flat `.npz` files whose keys are paths such as `params/img/head/bias`.
+"""big_vision's parameter archives: flat `.npz` files whose keys are paths such as `params/img/head/bias`.
 
 Source: big_vision `utils.py` (`load_checkpoint_np`, `save_checkpoint`).
 """
@@ -11,28 +11,37 @@ from pathlib import Path
 
 import numpy as np
 
-# How the keys of an archive begin. The released files use "params/" and hold the optimizer's state beside it. The order
-# decides when several are present, as in the official loader.
+# Prefixes of the keys of an archive. The released files use "params/" and hold the optimizer's state beside it. If
+# several are present the first one counts, as in the official loader.
 LAYOUTS = {"params": "params/", "flax": "opt/target/", "bare": ""}
 
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)  # what NumPy says about a damaged entry
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)  # NumPy's errors for damaged entries
 
 
 class ConversionError(ValueError):
-    """A checkpoint cannot be converted. The message is one sentence that names the culprit."""
+    """A checkpoint cannot be converted. The message is one sentence that names the cause.
+
+    Example:
+        >>> from clippo.conversion import ConversionError, read_checkpoint
+        >>> try:
+        ...     read_checkpoint("missing.npz")
+        ... except ConversionError as error:
+        ...     print(error)
+        There is no file missing.npz.
+    """
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The parameters of a big_vision `.npz`, under their bare names (`img/...`, `t`), float32.
+    """Read the parameters of a big_vision `.npz` under their bare names (`img/...`, `t`), in float32.
 
-    Optimizer state and clocks beside the parameters are not even read. Nothing is unpickled. A scanned encoder
-    (`encoderblock/...` with the layers on the first axis) is taken apart into `encoderblock_0/...` and so on.
+    Optimizer state and clocks beside the parameters are not read. Nothing is unpickled. A scanned encoder
+    (`encoderblock/...` with the layers on the first axis) is split into `encoderblock_0/...` and so on.
 
     Args:
         path: File in one of the three layouts of `LAYOUTS`.
 
     Raises:
-        ConversionError: Not an archive, a damaged one, pickled objects inside, or numbers of another kind.
+        ConversionError: The file is no archive, is damaged, holds pickled objects, or holds another kind of number.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,8 +77,8 @@ def _read_entry(archive: np.lib.npyio.NpzFile, entry: str, path: Path) -> np.nda
             f"Entry {entry!r} of {path} is damaged ({error}); download or copy the file again."
         ) from error
     if not isinstance(array, np.ndarray):
-        raise ConversionError(f"Entry {entry!r} of {path} is not a NumPy array; this is no big_vision checkpoint.")
-    if array.dtype == np.dtype("V2"):  # how NumPy stores JAX's bfloat16: the upper half of a float32
+        raise ConversionError(f"Entry {entry!r} of {path} is not a NumPy array; pass a big_vision checkpoint.")
+    if array.dtype == np.dtype("V2"):  # JAX's bfloat16 in NumPy: the upper half of a float32
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if array.dtype not in (np.float32, np.float16):
         raise ConversionError(f"Entry {entry!r} of {path} holds {array.dtype}, not float32, float16 or bfloat16.")
@@ -84,18 +93,18 @@ def _unscan(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             single[key] = array
             continue
         if array.ndim == 0:
-            raise ConversionError(f"{key!r} has no axis of layers, though its name says that the encoder is scanned.")
+            raise ConversionError(f"{key!r} belongs to a scanned encoder, but it has no axis of layers.")
         for i, layer in enumerate(array):
             single[f"img/Transformer/encoderblock_{i}/{key.removeprefix(scanned)}"] = layer
     return single
 
 
 def write_checkpoint(params: dict[str, np.ndarray], path: str | os.PathLike, layout: str = "params") -> None:
-    """Write parameters as a big_vision `.npz`; the same numbers give the same bytes.
+    """Write parameters as a big_vision `.npz`; equal numbers give equal bytes.
 
     Args:
-        params: Under their bare names.
-        path: File to write, which appears only when it is complete.
+        params: Parameters under their bare names.
+        path: File to write. It appears only when it is complete.
         layout: A key of `LAYOUTS`; "params" is what the official `load_checkpoint(...)["params"]` reads.
     """
     if layout not in LAYOUTS:
@@ -110,5 +119,5 @@ def write_checkpoint(params: dict[str, np.ndarray], path: str | os.PathLike, lay
 
 
 def same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
-    """Equal shape, dtype and bytes; unlike `==` this tells -0 from 0 and takes a NaN to equal itself."""
+    """Compare shape, dtype and bytes. Unlike `==` this tells -0 from 0, and a NaN equals itself."""
     return b is not None and a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -1,7 +1,7 @@
-"""The files the official CLIPPO consists of, and where they come from: six checkpoints and a font.
+"""Files of the official CLIPPO, six checkpoints and a font, found locally or downloaded.
 
-Neither may ship with this package (the checkpoints are large, the font is GPL), so they are found on this machine or
-downloaded on demand. Everything is stored under its final name only when it is complete.
+The checkpoints are too large to ship with this package, and the font is GPL. A download gets its final name only when
+it is complete.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# name -> what it was trained on. All are B/16 at 224 pixels (big_vision `configs/proj/clippo/README.md`).
+# name -> training data. All are B/16 at 224 pixels (big_vision `configs/proj/clippo/README.md`).
 RELEASED_CHECKPOINTS = {
     "clippo_b16_yfcc100m": "YFCC-100M, 250k steps",
     "clippo_b16_yfcc100m_i21k_init": "YFCC-100M from an ImageNet-21k start, 250k steps",
@@ -38,30 +38,35 @@ FONT_SHA256 = {
     "unifont-9.0.06.hex": "099d8f0c6027ed1effa4a452a5c0874a012a6ee3ab5b1cd346aa3fbeb3368fda",
     "unifont_upper-9.0.06.hex": "d78af92c44332a8e32bbc1325fa920c06acfc28515034b2bba31c055a962b78c",
 }
-FONT_FOLDERS_VARIABLE = "CLIPPO_FONTS"  # the one that clippo.processing looks fonts up in by name
+FONT_FOLDERS_VARIABLE = "CLIPPO_FONTS"  # clippo.processing looks fonts up by name in the same variable
 
-DOWNLOAD_TIMEOUT_SECONDS = 60  # without any byte arriving, not for the whole file
+DOWNLOAD_TIMEOUT_SECONDS = 60  # longest wait for the next byte
 
 
 class OfficialFileError(ValueError):
-    """An official file cannot be found, downloaded or trusted. The message is one sentence with the remedy."""
+    """An official file cannot be found or downloaded, or has another hash. The message names the remedy."""
 
 
 def default_cache_dir() -> Path:
-    """Where downloads are kept: `clippo/` beside the other caches of Hugging Face."""
+    """Folder that keeps downloads: `clippo/` beside the other caches of Hugging Face."""
     return Path(HF_HOME) / "clippo"
 
 
 def find_checkpoint(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> Path:
-    """Path of a big_vision checkpoint given as a local file or by its released name; downloads only in the second case.
+    """Find a big_vision checkpoint by its path or its released name. Only a released name is downloaded.
+
+    The released files have no published checksum. A download is checked against its announced length, and each array
+    against its CRC when it is read.
 
     Args:
         source: A path, or one of `RELEASED_CHECKPOINTS`, with or without ".npz" and the gs:// path of the bucket.
-        cache_dir: Where a download is kept and looked for (default: `default_cache_dir()`).
+        cache_dir: Folder that keeps downloads (default: `default_cache_dir()`).
+
+    Returns:
+        Path of the file.
 
     Raises:
-        OfficialFileError: No such file and no such name, or the download failed. The released files have no published
-            checksum: a download is checked against its announced length, and each array by its CRC when read.
+        OfficialFileError: There is no such file and no such name, or the download failed.
     """
     path = Path(source)
     if path.is_file():
@@ -81,12 +86,12 @@ def find_checkpoint(source: str | os.PathLike, cache_dir: str | os.PathLike | No
 def find_official_font(
     folder: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None
 ) -> list[Path]:
-    """The two `.hex` files of Unifont 9.0.06, which the released checkpoints read by, checked against their sha256.
+    """Find the two `.hex` files of Unifont 9.0.06, the font of the released checkpoints, and check their sha256.
 
     Args:
-        folder: Where the files are, unpacked or as `.hex.gz`. Without it the environment variable `CLIPPO_FONTS` says
-            where; without that they come from the cache folder or, the first time, from unifoundry.com.
-        cache_dir: Where downloads and unpacked files are kept (default: `default_cache_dir()`).
+        folder: Folder of the files, unpacked or as `.hex.gz`. Default: the folders that the environment variable
+            `CLIPPO_FONTS` names. If it is not set, the cache folder or, the first time, unifoundry.com.
+        cache_dir: Folder that keeps downloads and unpacked files (default: `default_cache_dir()`).
 
     Raises:
         OfficialFileError: A file is missing from the folder, has another hash, or cannot be downloaded.
@@ -114,25 +119,25 @@ def find_official_font(
 
 
 def check_font_file(path: Path) -> None:
-    """Raise OfficialFileError if a file that carries the name of an official font is not that font."""
+    """Raise OfficialFileError if a file has the name of an official font and other content."""
     _check_font(path.read_bytes(), path.name, path)
 
 
 def resolve_font(
     font: str | os.PathLike | Sequence[str | os.PathLike] = "official", cache_dir: str | os.PathLike | None = None
 ) -> list[Path] | None:
-    """What `FontChain.from_source` should read for the `font` a user asked for.
+    """Resolve the `font` option of a conversion to the files that `FontChain.from_source` reads.
 
     Args:
-        font: "official" (Unifont 9.0.06, see `find_official_font`), "default" (the font packaged here), a folder that
-            holds the official files, or one or several font files, the first that has a character winning.
+        font: "official" (Unifont 9.0.06, see `find_official_font`), "default" (the packaged font), a folder that
+            holds the official files, or font files. Of several files the first that has a character is used for it.
         cache_dir: As in `find_official_font`.
 
     Returns:
         Font files in order, or None for the packaged font.
 
     Raises:
-        OfficialFileError: A file is missing or, under an official name, has another hash.
+        OfficialFileError: A file is missing, or a file with an official name has another hash.
     """
     fonts = [font] if isinstance(font, (str, os.PathLike)) else list(font)
     if fonts == ["official"]:
@@ -153,22 +158,22 @@ def resolve_font(
             check_font_file(path)
     if [path.name for path in paths] != list(FONT_SHA256):
         logger.warning(
-            f"The font {', '.join(path.name for path in paths)} is not the official one ({', '.join(FONT_SHA256)}), "
-            "which the released checkpoints were trained with; texts may look different to the model."
+            f"The font {', '.join(path.name for path in paths)} is not the official one ({', '.join(FONT_SHA256)}); "
+            "the released checkpoints were trained with that one, and other glyphs change their embeddings."
         )
     return paths
 
 
 def download(url: str, target: Path, by_hand: str) -> None:
-    """Fetch `url` into `target`, which exists afterwards only if the file arrived whole.
+    """Download `url` to `target`. The file appears only when it is complete.
 
     Args:
-        url: https, http or file.
-        target: File to write; its folder is made.
-        by_hand: What the user can do instead, appended to the error.
+        url: Address with https, http or file.
+        target: File to write. Its folder is created.
+        by_hand: Advice for the user, appended to the error.
 
     Raises:
-        OfficialFileError: No connection, an HTTP error, or fewer bytes than announced.
+        OfficialFileError: There is no connection, an HTTP error, or fewer bytes than announced.
     """
     logger.warning(f"Downloading {url} to {target}.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +216,7 @@ def _unpack(packed: Path, target: Path) -> None:
         content = gzip.decompress(packed.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise OfficialFileError(f"{packed} is not a whole gzip file ({error}); download it again.") from error
-    _check_font(content, target.name, packed)  # before it gets its name, so that a wrong file is not kept
+    _check_font(content, target.name, packed)  # checked before it gets its name, so a wrong file is not kept
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     partial.write_bytes(content)

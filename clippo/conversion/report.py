@@ -1,4 +1,4 @@
-"""What the converter says about a checkpoint: one line a stage of the model, and what it answers to a fixed input."""
+"""Report of a conversion: one line a stage of the model, and the embeddings of a fixed image and text."""
 
 import hashlib
 import math
@@ -10,14 +10,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StageReport:
-    """One part of the model. Norm and checksum are of the official numbers, so they compare across machines and dtypes.
+    """Size, norm and checksum of one stage of the model.
+
+    Norm and checksum are those of the official numbers, so they are equal across machines and dtypes.
 
     Args:
-        stage: Such as "block 3" or "MAP head".
-        tensors: How many parameters.
-        numbers: How many numbers in them.
-        norm: Euclidean norm of all of them, summed in float64.
-        sha256: Of their bytes, little-endian float32, parameters in the order of the data flow.
+        stage: Name of the stage, such as "block 3" or "MAP head".
+        tensors: Number of parameters.
+        numbers: Number of scalars in them.
+        norm: Euclidean norm of all scalars, summed in float64.
+        sha256: Hash of the bytes: little-endian float32, parameters in the order of the data flow.
     """
 
     stage: str
@@ -37,15 +39,15 @@ class StageReport:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """Every stage was converted, saved, loaded, converted back and found equal bit for bit; `str()` is a table.
+    """Result of a conversion whose every stage came back bit for bit; `str()` prints a table.
 
     Args:
-        stages: In the order of the data flow.
-        dtype: What the saved weights were rounded to, such as "bfloat16"; "float32" is no rounding.
-        image_norm: Norm of the projected, not normalised embedding of a seeded noise picture.
-        text_norm: The same for a fixed text, rendered by the saved processor.
-        cosine: Between the two.
-        temperature: What cosines are multiplied by.
+        stages: Stages in the order of the data flow.
+        dtype: Precision of the saved weights, such as "bfloat16"; "float32" means no rounding.
+        image_norm: Norm of the projected embedding of a seeded noise image, before normalisation.
+        text_norm: The same for a fixed text that the saved processor rendered.
+        cosine: Cosine similarity of the two embeddings.
+        temperature: Factor of the cosines in the logits.
     """
 
     stages: tuple[StageReport, ...]
@@ -68,7 +70,7 @@ class ConversionReport:
         tensors, numbers = (sum(getattr(stage, field) for stage in self.stages) for field in ("tensors", "numbers"))
         lines.append(f"{'all':<16}{tensors:>8}{numbers:>13,}")
         lines.append(
-            f"forward pass: noise picture, norm {self.image_norm:.5f}; text, norm {self.text_norm:.5f}; "
+            f"forward pass: noise image, norm {self.image_norm:.5f}; text, norm {self.text_norm:.5f}; "
             f"cosine {self.cosine:.5f}; temperature {self.temperature:.4f}"
         )
         return "\n".join(lines)

@@ -1,13 +1,13 @@
-"""A supervised vision transformer as the start of a new CLIPPO: transformers' ViT, or big_vision's as `.npz`.
+"""Initialisation of a new CLIPPO from a supervised ViT: transformers' ViT, or big_vision's as `.npz`.
 
-The paper's `i21k_init` models begin with an ImageNet-21k ViT. As in the official loader the patch projection, the
-positions, the blocks and the final LayerNorm are taken; class token, classifier and pooler are left behind; the MAP
-head, the projection and the temperature begin fresh (big_vision `configs/proj/clippo/train_clippo.py`: `dont_load` of
-`head`, `MAPHead_0` and `cls`; `models/vit.py`: `load`, `fix_old_checkpoints`, `resample_posemb`).
+The paper's `i21k_init` models start from an ImageNet-21k ViT. As in the official loader, the patch projection, the
+positions, the blocks and the final LayerNorm are loaded. Class token, classifier and pooler are discarded. The MAP
+head, the projection and the temperature keep their new initialisation (big_vision `configs/proj/clippo/train_clippo.py`
+with `dont_load` of `head`, `MAPHead_0` and `cls`; `models/vit.py`: `load`, `fix_old_checkpoints`, `resample_posemb`).
 
-What differs even then: the class token took part in every attention of the ViT and is missing here, also officially.
-And transformers' ViT computes exact GELU and LayerNorm with an epsilon of 1e-12, whereas big_vision trained its weights
-with the tanh approximation and 1e-6, as CLIPPO has them: for weights that came from big_vision ours is the original.
+Two differences remain. The class token took part in every attention of the ViT; CLIPPO, also the official one, has
+none. transformers' ViT computes exact GELU and LayerNorm with an epsilon of 1e-12. big_vision trained its weights with
+the tanh approximation and 1e-6, as CLIPPO computes, so weights from big_vision are loaded exactly.
 """
 
 import math
@@ -30,8 +30,8 @@ from clippo.modeling_clippo.embeddings_clippo import resample_positions
 FRESH = ("MAP head", "projection", "temperature")  # stages of `weight_table` that no ViT has
 POSITIONS = "vision_model.embeddings.position_embedding"
 
-# From transformers' names to those of our tower. Older releases say `encoder.layer.0.attention.attention` where current
-# ones say `layers.0.attention`. The order matters: "output.dense" alone is the MLP's.
+# transformers' names -> names of the tower. Older releases have `encoder.layer.0.attention.attention` where current
+# ones have `layers.0.attention`. The order matters: "output.dense" alone is the MLP's.
 RENAMED = (
     (r"^embeddings\.patch_embeddings\.projection\.", "embeddings.patch_embedding."),
     (r"^embeddings\.position_embeddings$", "embeddings.position_embedding"),
@@ -47,21 +47,27 @@ RENAMED = (
     (r"^layernorm\.", "post_layernorm."),
 )
 
-# Before Flax's linen API, sub-modules of a block were numbered across their kinds; the AugReg files still are.
+# Before Flax's linen API, sub-modules of a block were numbered across their kinds. The AugReg files keep those names.
 OLD_NUMBERS = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0"}
 OLD_NUMBERS |= {"LayerNorm_2": "LayerNorm_1", "MlpBlock_3": "MlpBlock_0"}
 
 
 @dataclass(frozen=True)
 class VitReport:
-    """What came from the ViT and what did not; `str()` is one line and one more for every remark.
+    """Report of the loaded, new and discarded parameters; `str()` is one line and one more for every remark.
 
     Args:
-        source: Folder, hub name or file.
-        loaded: Parameters of the CLIPPO that were filled, and of how many numbers (`numbers`).
-        new: Parameters that keep the initialisation they had.
-        dropped: Parameters of the ViT without a place here.
-        remarks: Where this tower computes something else than the ViT did.
+        source: Folder, hub name or file of the ViT.
+        loaded: Parameters of the CLIPPO that were loaded.
+        numbers: Number of scalars in `loaded`.
+        new: Parameters of the CLIPPO that keep their initialisation.
+        dropped: Parameters of the ViT that CLIPPO does not have.
+        remarks: Differences between the computation of this tower and that of the ViT.
+
+    Example:
+        >>> from clippo.conversion import VitReport
+        >>> print(VitReport("vit", ("a", "b"), 12, ("projection.bias",), (), ()))
+        2 parameters (12 numbers) from vit; 1 new (projection); not taken: nothing
     """
 
     source: str
@@ -81,7 +87,7 @@ class VitReport:
 
 
 class _Vit(NamedTuple):
-    """A ViT as read: the grid of its positions, its tensors under our names, the names of those left over."""
+    """A ViT that was read: grid of its positions, tensors under CLIPPO's names, names of the discarded ones."""
 
     grid: tuple[int, int]
     tensors: dict[str, torch.Tensor]
@@ -90,7 +96,7 @@ class _Vit(NamedTuple):
 
 
 def is_vit(source: str | os.PathLike) -> bool:
-    """Whether `load_vit` is what opens it: a big_vision `.npz`, or a folder or hub name of a transformers ViT.
+    """Return whether `load_vit` opens the source: a big_vision `.npz`, or a folder or hub name of a transformers ViT.
 
     Raises:
         OSError: There is no config under that name.
@@ -100,17 +106,17 @@ def is_vit(source: str | os.PathLike) -> bool:
 
 @torch.no_grad()
 def load_vit(model: ClippoModel, source: str | os.PathLike) -> VitReport:
-    """Fill the tower of a new CLIPPO with a ViT; positions are resampled where the canvases differ.
+    """Load a ViT into the tower of a new CLIPPO; positions are resampled if the canvases differ.
 
     Args:
-        model: Changed in place. What the ViT does not have stays as it is, so let it be freshly initialised.
+        model: Newly initialised model, changed in place. Parameters that the ViT does not have are kept.
         source: Folder or hub name of transformers' `ViTModel`, or of a model with a head on it, or a big_vision `.npz`.
 
     Returns:
-        What was loaded, what is new, what was left behind. Print it.
+        Report of the loaded, new and discarded parameters, to be printed.
 
     Raises:
-        ConversionError: Not a ViT, one of another width, depth or patch, or one with parameters missing.
+        ConversionError: The source is no ViT, has another width, depth or patch size, or lacks parameters.
         OSError: There is no model under that name.
     """
     vit = _read_npz(Path(source), model.config) if _is_npz(source) else _read_folder(source, model.config)
@@ -123,7 +129,7 @@ def load_vit(model: ClippoModel, source: str | os.PathLike) -> VitReport:
         tensors[POSITIONS] = resample_positions(tensors[POSITIONS], vit.grid, model.config.patch_grid)
         old, new = ("x".join(map(str, grid)) for grid in (vit.grid, model.config.patch_grid))
         remarks.append(f"positions resampled from {old} to {new} patches")
-    for name, tensor in tensors.items():  # all of them before the first is written
+    for name, tensor in tensors.items():  # all are checked before the first is written
         if tensor.shape != parameters[name].shape:
             shapes = tuple(parameters[name].shape), tuple(tensor.shape)
             raise ConversionError(f"{name} has shape {shapes[0]}, but {shapes[1]} in {source}.")
@@ -148,23 +154,23 @@ def _config_of(source: str | os.PathLike) -> dict:
 
 
 def _check_shape(source: str | os.PathLike, config: ClippoConfig, shape: dict[str, int]) -> None:
-    """Before anything is loaded. Heads are compared too: no tensor's shape would betray another number of them."""
+    """Compare sizes before anything is loaded. No tensor's shape shows the number of heads, so it is compared too."""
     wrong = {name: value for name, value in shape.items() if getattr(config, name) != value}
     if wrong:
-        theirs = ", ".join(f"{name}={value}" for name, value in wrong.items())
-        ours = ", ".join(f"{name}={getattr(config, name)}" for name in wrong)
+        found = ", ".join(f"{name}={value}" for name, value in wrong.items())
+        wanted = ", ".join(f"{name}={getattr(config, name)}" for name in wrong)
         raise ConversionError(
-            f"{source} is a ViT of {theirs}, the model to initialise has {ours}; choose the preset of its size."
+            f"{source} is a ViT of {found}, the model to initialise has {wanted}; choose the preset of its size."
         )
 
 
 def _read_folder(source: str | os.PathLike, config: ClippoConfig) -> _Vit:
     kind = _config_of(source).get("model_type")
     if kind != ViTConfig.model_type:
-        raise ConversionError(f"{source} is a model of type {kind!r}; only transformers' 'vit' can be taken over.")
-    theirs = ViTConfig.from_pretrained(source)
+        raise ConversionError(f"{source} is a model of type {kind!r}; only transformers' 'vit' can be loaded.")
+    vit_config = ViTConfig.from_pretrained(source)
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels")
-    _check_shape(source, config, {name: getattr(theirs, name) for name in (*names, "patch_size")})
+    _check_shape(source, config, {name: getattr(vit_config, name) for name in (*names, "patch_size")})
     vit, loading = ViTModel.from_pretrained(
         source, add_pooling_layer=False, dtype=torch.float32, output_loading_info=True
     )
@@ -172,10 +178,10 @@ def _read_folder(source: str | os.PathLike, config: ClippoConfig) -> _Vit:
         raise ConversionError(f"{source} lacks {len(missing)} parameters of a ViT, such as {missing[0]}.")
     tensors = {_our_name(name): tensor for name, tensor in vit.state_dict().items()}
     tensors[POSITIONS] = tensors[POSITIONS][:, 1:]  # the first is the class token's
-    sides = [theirs.image_size] * 2 if isinstance(theirs.image_size, int) else list(theirs.image_size)
-    rows, columns = (side // theirs.patch_size for side in sides)
+    sides = [vit_config.image_size] * 2 if isinstance(vit_config.image_size, int) else list(vit_config.image_size)
+    rows, columns = (side // vit_config.patch_size for side in sides)
     dropped = sorted(["embeddings.cls_token", *loading["unexpected_keys"]])
-    return _Vit((rows, columns), tensors, tuple(dropped), _remarks(source, theirs, config))
+    return _Vit((rows, columns), tensors, tuple(dropped), _remarks(source, vit_config, config))
 
 
 def _our_name(name: str) -> str:
@@ -184,22 +190,22 @@ def _our_name(name: str) -> str:
     return f"vision_model.{name}"
 
 
-def _remarks(source: str | os.PathLike, theirs: ViTConfig, config: ClippoConfig) -> tuple[str, ...]:
+def _remarks(source: str | os.PathLike, vit_config: ViTConfig, config: ClippoConfig) -> tuple[str, ...]:
     remarks = []
     for name in ("hidden_act", "layer_norm_eps"):
-        if getattr(theirs, name) != getattr(config, name):
+        if getattr(vit_config, name) != getattr(config, name):
             remarks.append(
-                f"{name}: {getattr(theirs, name)} in the ViT, {getattr(config, name)} here; right for weights that "
+                f"{name}: {getattr(vit_config, name)} in the ViT, {getattr(config, name)} here; right for weights that "
                 "came from big_vision, for others set it in the model's config"
             )
     try:
-        pictures = ImageProcessingMixin.get_image_processor_dict(source)[0]
+        saved = ImageProcessingMixin.get_image_processor_dict(source)[0]
     except OSError:  # a folder with the model alone
         return tuple(remarks)
     for name in ("image_mean", "image_std"):
-        values = pictures.get(name)
-        if pictures.get("do_normalize", True) and values is not None and set(np.atleast_1d(values)) != {0.5}:
-            remarks.append(f"{name}: {values} in the ViT, 0.5 here; its first layer saw pictures on another scale")
+        values = saved.get(name)
+        if saved.get("do_normalize", True) and values is not None and set(np.atleast_1d(values)) != {0.5}:
+            remarks.append(f"{name}: {values} in the ViT, 0.5 here; its first layer was trained on another scale")
     return tuple(remarks)
 
 
@@ -226,7 +232,9 @@ def _read_npz(path: Path, config: ClippoConfig) -> _Vit:
     if side * side + 1 == positions.shape[1]:  # the old files added positions after the class token, at the front
         positions = params["pos_embedding"] = positions[:, 1:]
     if side * side != positions.shape[1]:
-        raise ConversionError(f"'pos_embedding' of {path} has {positions.shape[1]} positions, which form no square.")
+        raise ConversionError(
+            f"'pos_embedding' of {path} has {positions.shape[1]} positions; they do not form a square."
+        )
     tensors, taken = {}, set()
     for weight in weight_table(config):
         key = weight.key.removeprefix("img/")
@@ -240,7 +248,7 @@ def _read_npz(path: Path, config: ClippoConfig) -> _Vit:
 
 
 def _modernise(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The names of today's big_vision for a file of any age."""
+    """Rename the parameters of a file of any age to the names of current big_vision."""
     modern = {}
     for key, array in params.items():
         if re.search(r"Transformer/encoderblock_\d+/", key):

@@ -1,4 +1,4 @@
-"""The converter against the official checkpoints' format and the official model's outputs."""
+"""The converter, compared with the official format and with recorded outputs of the official model."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def assert_same(actual: dict, expected: dict) -> None:
 
 
 def official_inputs() -> tuple[dict, dict]:
-    """The recorded outputs of the official model, and its inputs as the keyword arguments of ours."""
+    """Recorded outputs of the official model, and its inputs as keyword arguments of `ClippoModel`."""
     with np.load(GOLDENS / "tiny_io.npz") as archive:
         recorded = {key: archive[key] for key in archive.files}
     pixels = {
@@ -252,14 +252,14 @@ def test_empty_archive(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"img/head/bias": (33,)}, r"'img/head/bias' has shape \(33,\); the other parameters make it \(32,\)"),
+        ({"img/head/bias": (33,)}, r"'img/head/bias' has shape \(33,\); the other parameters imply \(32,\)"),
         ({f"{BLOCK}/MlpBlock_0/Dense_1/kernel": (64, 128)}, r"Dense_1/kernel' has shape \(64, 128\); .* \(128, 64\)"),
         ({"img/embedding/kernel": (16, 8, 3, 64)}, "16x8 patches; CLIPPO's are square"),
         ({"img/embedding/kernel": (16, 16, 64)}, r"its axes should be \(patch, patch, channels, width\)"),
         ({"img/pos_embedding": (1, 15, 64)}, "15 positions, which do not form a square grid"),
         ({f"{BLOCK}/MultiHeadDotProductAttention_0/query/kernel": (64, 3, 16)}, "64, cannot be split into 3 heads"),
-        ({"t": ()}, r"'t' has shape \(\); the other parameters make it \(1,\)"),
-        ({"img/cls": (1, 1, 64)}, "has 'img/cls', which a CLIPPO model has no place for"),
+        ({"t": ()}, r"'t' has shape \(\); the other parameters imply \(1,\)"),
+        ({"img/cls": (1, 1, 64)}, "has 'img/cls'; a CLIPPO model has no such parameter"),
         ({"t": None}, "lacks 't'"),
         ({"img/head/kernel": None}, "has no 'img/head/kernel'"),
         ({"img/Transformer/encoderblock_4/LayerNorm_0/bias": (64,)}, "lacks 'img/Transformer/encoderblock_2/.* more"),
@@ -307,11 +307,11 @@ def test_a_classifier_is_not_exported(params, tmp_path):
 
 
 def test_a_bias_has_no_place_in_the_official_model(params, tmp_path):
-    """Said, not dropped; without it the rest goes out as it is."""
+    """The error names it; a model without a bias is written unchanged."""
     sigmoid = {"loss_type": "sigmoid", "logit_bias_init_value": -10.0}
     config = ClippoConfig(**{**infer_config(params).to_dict(), **sigmoid})
     ClippoModel(config).save_pretrained(tmp_path / "sigmoid")
-    with pytest.raises(ConversionError, match=r"The model has a logit_bias, .* no place for"):
+    with pytest.raises(ConversionError, match=r"The model has a logit_bias .* no such parameter"):
         export_checkpoint(tmp_path / "sigmoid", tmp_path / "x.npz")
     softmax = {"loss_type": "softmax", "logit_bias_init_value": None}
     ClippoModel.from_pretrained(tmp_path / "sigmoid", **softmax).save_pretrained(tmp_path / "softmax")

@@ -1,4 +1,4 @@
-"""Finding and downloading the official files, from a server of our own on the loopback address."""
+"""Search and download of the official files, from a server on the loopback address."""
 
 import gzip
 import hashlib

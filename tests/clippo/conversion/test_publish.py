@@ -56,7 +56,7 @@ def test_other_classes_are_refused(tmp_path, architectures):
 
 
 def test_a_head_under_another_class_is_refused(tmp_path):
-    """The fault: the projection was made up and the head was dropped, with exit status 0."""
+    """Before, the head was dropped and the projection was random, with exit status 0."""
     source = save_tiny(tmp_path / "trained", clippo.ClippoForImageClassification, num_labels=5)
     config = json.loads((tmp_path / "trained" / "config.json").read_text())
     (tmp_path / "trained" / "config.json").write_text(json.dumps({**config, "architectures": ["ClippoModel"]}))

@@ -1,4 +1,4 @@
-"""A CLIPPO that begins as a ViT: what is taken, what is new, and that the tower then computes what the ViT did."""
+"""Initialisation from a ViT: loaded and new parameters, and equal computation in every part of the tower."""
 
 import json
 
@@ -15,7 +15,7 @@ AS_OURS = dict(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6)
 
 
 def perturbed(model):
-    """Biases and norms too: fresh ones are zeros and ones, which any mix-up would pass."""
+    """Add noise to every parameter. New biases and norms are zeros and ones, and any mix-up of them would pass."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -36,7 +36,7 @@ def make(**fields) -> ClippoModel:
 
 @pytest.mark.parametrize("cls", [ViTModel, ViTForImageClassification])
 def test_every_layer_computes_what_the_vit_did(tmp_path, cls):
-    """The class token is gone, so the towers as a whole differ; each of their parts, on the same input, must not."""
+    """CLIPPO has no class token, so the towers differ as a whole. Each part agrees on the same input."""
     saved = save_vit(tmp_path, cls, num_labels=7) if cls is ViTForImageClassification else save_vit(tmp_path)
     vit, model = getattr(saved, "vit", saved), make()
     load_vit(model, tmp_path)
@@ -188,7 +188,7 @@ def test_big_vision_files(tmp_path, old):
         (lambda p: p.pop("pos_embedding"), "is not a ViT of big_vision: it has no 'pos_embedding' of 3 axes"),
         (
             lambda p: p.update({"pos_embedding": np.zeros((1, 12, 32), np.float32)}),
-            "12 positions, which form no",
+            "12 positions; they do not form",
         ),
         (
             lambda p: p.update({"embedding/bias": np.zeros(3, np.float32)}),
