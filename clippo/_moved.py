@@ -8,7 +8,7 @@ MOVED = {
     "clippo.data.EmojiPairs": "clippo.emoji.EmojiPairs",
     "clippo.data.RandomView": "clippo.emoji.RandomView",
     "clippo.data.answers": "clippo.tasks.vqa.answers",
-    "clippo.data.classification": "clippo.tasks.glue.collator",
+    "clippo.data.classification": "clippo.tasks.glue.data",
     "clippo.data.cldr": "clippo.emoji.cldr",
     "clippo.data.emoji": "clippo.emoji.build",
     "clippo.data.gallery": "clippo.emoji.gallery",

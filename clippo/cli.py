@@ -21,6 +21,8 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "finetune glue": Command("clippo.tasks.glue.finetune:main", "Fine-tune and evaluate a model on GLUE."),
+    "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
     "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
 }

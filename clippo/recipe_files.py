@@ -3,8 +3,6 @@
 import difflib
 from pathlib import Path
 
-RECIPE_SUFFIXES = (".yaml", ".yml", ".json")
-
 
 def recipe_folder() -> Path:
     """Folder of the shipped recipes: `clippo/recipes` in an installation, `recipes` in a checkout."""

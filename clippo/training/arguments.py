@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+from clippo.recipe_files import find_recipe
+
 # Names of arguments that were changed -> the names they have now.
 RENAMED = {"model": "config_overrides"}
 # Arguments that became fields of a source.
@@ -109,23 +111,25 @@ def from_json(name: str, value: Any, kind: type) -> Any:
 
 
 def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tuple:
-    """Read `[recipe.yaml] [--field value ...]`; the command line wins over the file.
+    """Read `[recipe] [--field value ...]`; the command line wins over the file.
 
     Args:
         dataclass_types: The argument dataclasses.
-        arguments: Command line without the program's name.
+        arguments: Command line without the program's name. A first argument without dashes is a recipe: a file, or the
+            name of a shipped recipe such as `emoji`.
 
     Returns:
         One instance of each dataclass.
 
     Raises:
         ValueError: The recipe names a field that no dataclass has.
+        FileNotFoundError: There is no such recipe.
     """
     parser = HfArgumentParser(dataclass_types)
     known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
     _refuse_old_flags(arguments, known)
-    if arguments and arguments[0].endswith((".yaml", ".yml", ".json")):
-        path, arguments = arguments[0], arguments[1:]
+    if arguments and not arguments[0].startswith("-"):
+        path, arguments = find_recipe(arguments[0]), arguments[1:]
         with open(path, encoding="utf-8") as file:
             recipe = yaml.safe_load(file) or {}
         for name, value in recipe.items():
