@@ -1,1 +1,1 @@
-"""What transformers.Trainer needs to train CLIPPO: arguments, metrics, a few hooks. The loop itself is Trainer's."""
+"""Pretraining and fine-tuning on transformers.Trainer: arguments, optimizer, meters, hooks. Trainer has the loop."""

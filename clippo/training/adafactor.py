@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from clippo.conversion import weight_table
 
-# A parameter as the official code sees it: its shape with the heads apart but PyTorch's order of axes, and for each of
-# these axes its number in the official order. Plain tuples, since they are saved with the optimizer.
+# Shape of a parameter in the official code, with separate heads but PyTorch's order of axes, and for each of these axes
+# its number in the official order. Plain tuples, since they are saved with the optimizer.
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 DECAY_RATE = 0.8  # the second moment of step t (from 1) keeps 1 - t^-0.8 of itself
@@ -24,24 +24,25 @@ MIN_FACTORED_SIZE = 32
 
 
 def own_layout(parameter: torch.Tensor) -> Layout:
-    """Of a parameter that the official model does not have: its own shape, a matrix transposed as a Dense kernel."""
+    """Layout of a parameter that the official model lacks: its own shape, a matrix transposed as a Dense kernel."""
     order = range(parameter.ndim)
     return tuple(parameter.shape), tuple(reversed(order) if parameter.ndim == 2 else order)
 
 
 def official_layouts(model: nn.Module) -> dict[str, Layout]:
-    """Parameter name -> layout, for every parameter of a CLIPPO model or head.
+    """Returns parameter name -> layout for every parameter of a CLIPPO model or head.
 
-    The conversion's weight table says how the official model stores a parameter. That decides what is factored: a query
-    kernel is (width, heads, width / heads) there, so a model of width 64 with 4 heads factors none of its attention.
+    The conversion's weight table has the shape of each parameter in the official model. The shape decides what is
+    factored. A query kernel is (width, heads, width / heads) there, so a model of width 64 with 4 heads factors none of
+    its attention.
 
     Args:
-        model: With a `ClippoConfig` as `config`; `ClippoVisionModel` or a model that holds one as `vision_model`.
+        model: `ClippoVisionModel`, or a model that holds one as `vision_model`, with a `ClippoConfig` as `config`.
     """
     table = {weight.name: weight for weight in weight_table(model.config)}
     layouts = {}
     for name, parameter in model.named_parameters():
-        # Wrappers put their own names in between, and the tower alone lacks the prefix it has inside other models.
+        # Wrappers add their own names, and the tower alone lacks the prefix that it has inside other models.
         bare = ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
         weight = table.get(bare) or table.get(f"vision_model.{bare}")
         if weight is not None and math.prod(weight.shape) == parameter.numel():
@@ -52,9 +53,9 @@ def official_layouts(model: nn.Module) -> dict[str, Layout]:
 
 
 def factored_axes(layout: Layout) -> tuple[int, int] | None:
-    """The two axes (of the layout's shape) that the second moment is factored over, the longest last, or None.
+    """Returns the two axes of the layout's shape that the second moment is factored over, the longest last, or None.
 
-    As optax decides: the two longest official axes, ties in their official order, if both have 32 or more entries.
+    The rule is optax's: the two longest official axes, ties in their official order, if both have 32 or more entries.
     """
     shape, official = layout
     by_size = sorted(range(len(shape)), key=lambda axis: (shape[axis], official[axis]))
@@ -71,27 +72,37 @@ class BigVisionAdafactor(torch.optim.Optimizer):
         beta2 = min(beta2_cap, 1 - t^-0.8)
         v     = beta2 v + (1 - beta2) (g^2 + 1e-30)        factored into rows and columns where the layout says so
         m     = momentum m + (1 - momentum) g / sqrt(v)    not debiased; m is rounded to bfloat16 after its use
-        p     = p - s (lr m + weight_decay p)              s: what the schedule makes of lr, 1 without one
+        p     = p - s (lr m + weight_decay p)              s: multiplier of the schedule, 1 without one
 
-    There is no clipping of updates; the official clipping of the gradient's global norm at 1.0 is Trainer's
-    `max_grad_norm`. `momentum` acts as its nearest bfloat16, 0.8984375 for 0.9, as in the official code, where the
-    product `momentum m` is one of bfloat16 numbers. Everything else is float32, whatever the parameters are.
+    Updates are not clipped; the official clipping of the gradient's global norm at 1.0 is Trainer's `max_grad_norm`.
+    `momentum` acts as its nearest bfloat16, 0.8984375 for 0.9, because the official code multiplies bfloat16 numbers.
+    Everything else is float32, whatever the type of the parameters.
 
-    Works on whole parameters: one process, DDP, and FSDP2, where the gradient of each factored parameter is gathered
-    for a moment and momentum and unfactored second moments are sharded as the parameters are.
+    The optimizer works on whole parameters: one process, DDP, and FSDP2. FSDP2 gathers the gradient of each factored
+    parameter for a moment. Momentum and unfactored second moments are sharded as the parameters are.
 
     Args:
-        params: Parameters or groups. A group may have "layouts", a list of a `Layout` for each parameter, see
-            `official_layouts`; by default `own_layout`.
-        lr: Base learning rate, positive: a scheduler's multiple of it is what weight decay follows.
+        params: Parameters or groups. A group may have "layouts", a list with one `Layout` per parameter, see
+            `official_layouts`; the default is `own_layout`.
+        lr: Base learning rate, positive. Weight decay follows the multiple of it that a scheduler sets.
         weight_decay: Share of a parameter that one step takes away at the full learning rate. The paper's 1e-4
             compares to 0.1 in AdamW at lr 1e-3.
-        momentum: 0 keeps none.
+        momentum: Decay of the momentum; 0 keeps none.
         beta2_cap: Upper bound of beta2.
 
     Raises:
         ValueError: A number is out of its range, or layouts do not fit parameters.
-        RuntimeError: In `step`: a gradient is sparse, or a parameter was cut or flattened by FSDP1 or DeepSpeed ZeRO.
+        RuntimeError: In `step`: a gradient is sparse, or FSDP1 or DeepSpeed ZeRO cut or flattened a parameter.
+
+    Example:
+        >>> import torch
+        >>> from clippo.training.adafactor import BigVisionAdafactor
+        >>> parameter = torch.nn.Parameter(torch.ones(64, 32))
+        >>> optimizer = BigVisionAdafactor([parameter], lr=1e-3)
+        >>> parameter.square().sum().backward()
+        >>> optimizer.step()
+        >>> sorted(optimizer.state[parameter])  # a factored second moment
+        ['column', 'momentum', 'row', 'step']
     """
 
     def __init__(
@@ -133,7 +144,7 @@ class BigVisionAdafactor(torch.optim.Optimizer):
             for parameter, layout in zip(group["params"], group["layouts"], strict=True):
                 if parameter.grad is None:
                     continue
-                own = _local(parameter)
+                own = local_part(parameter)
                 change = self._direction(parameter, layout, group).mul_(group["lr"])
                 if group["weight_decay"]:
                     change.add_(own, alpha=schedule * group["weight_decay"])
@@ -141,55 +152,29 @@ class BigVisionAdafactor(torch.optim.Optimizer):
         return loss
 
     def _direction(self, parameter: nn.Parameter, layout: Layout, group: dict[str, Any]) -> torch.Tensor:
-        """The step before the learning rate, float32, of this process's part of the parameter; updates the state."""
-        shape, axes = layout[0], factored_axes(layout)
-        gradient = parameter.grad
-        if gradient.is_sparse:
-            raise RuntimeError(
-                "adafactor_big_vision takes no sparse gradients; use Trainer's optimizer for this model."
-            )
-        if math.prod(shape) != parameter.numel():
-            raise RuntimeError(
-                f"adafactor_big_vision needs whole parameters, but one of shape {shape} has become "
-                f"{tuple(parameter.shape)}; use FSDP version 2 or DDP instead of FSDP 1 or DeepSpeed ZeRO."
-            )
-        state = self.state[parameter]
+        """Updates the state and returns the float32 step, before the learning rate, of this process's part."""
+        _check_gradient(parameter, layout)
+        axes, state = factored_axes(layout), self.state[parameter]
         if not state:
-            state["step"] = torch.tensor(0.0)  # on the CPU, as torch's own optimizers keep it
-            if axes:
-                for name, axis in (("row", axes[1]), ("column", axes[0])):
-                    kept = [1 if i == axis else size for i, size in enumerate(shape)]
-                    state[name] = torch.zeros(kept, dtype=torch.float32, device=gradient.device)
-            else:
-                state["second_moment"] = torch.zeros_like(parameter, dtype=torch.float32)
-            if group["momentum"]:
-                state["momentum"] = torch.zeros_like(parameter, dtype=torch.bfloat16)
+            _init_state(state, parameter, layout, axes, group["momentum"])
         state["step"] += 1
         beta2 = min(group["beta2_cap"], 1.0 - state["step"].item() ** -DECAY_RATE)
-
         if axes:
-            # Means over a sharded axis need all of it; this process's part of the result is all that is kept.
-            gradient = _whole(gradient).float().reshape(shape)
-            squared = gradient.square().add_(EPSILON)
-            row = state["row"].mul_(beta2).add_(squared.mean(axes[1], keepdim=True), alpha=1 - beta2)
-            column = state["column"].mul_(beta2).add_(squared.mean(axes[0], keepdim=True), alpha=1 - beta2)
-            direction = gradient * (row / row.mean(axes[0], keepdim=True)).rsqrt_()
-            direction = _part_of(direction.mul_(column.rsqrt()).reshape(parameter.shape), parameter)
+            direction = _factored_direction(state, parameter, layout, axes, beta2)
         else:
-            gradient = _local(gradient).float()
-            moment = _local(state["second_moment"])
+            gradient = local_part(parameter.grad).float()
+            moment = local_part(state["second_moment"])
             moment.mul_(beta2).add_(gradient.square().add_(EPSILON), alpha=1 - beta2)
             direction = gradient * moment.rsqrt()
-
         if group["momentum"]:
-            momentum = _local(state["momentum"])
+            momentum = local_part(state["momentum"])
             rate = torch.tensor(group["momentum"]).bfloat16().item()
             direction.mul_(1 - group["momentum"]).add_(momentum * rate)  # the product is rounded to bfloat16
             momentum.copy_(direction)
         return direction
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, except that every tensor keeps its precision instead of taking the parameter's."""
+        """Loads a state as torch does, but every tensor keeps its precision instead of taking the parameter's."""
         super().load_state_dict(state_dict)
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             for parameter, index in zip(group["params"], saved["params"], strict=True):
@@ -198,7 +183,48 @@ class BigVisionAdafactor(torch.optim.Optimizer):
                     state[name] = state_dict["state"][index][name].to(tensor.device, copy=True)
 
 
-def _local(tensor: torch.Tensor) -> torch.Tensor:
+def _check_gradient(parameter: nn.Parameter, layout: Layout) -> None:
+    if parameter.grad.is_sparse:
+        raise RuntimeError("adafactor_big_vision takes no sparse gradients; use Trainer's optimizer for this model.")
+    if math.prod(layout[0]) != parameter.numel():
+        raise RuntimeError(
+            f"adafactor_big_vision needs whole parameters, but one of shape {layout[0]} has become "
+            f"{tuple(parameter.shape)}; use FSDP version 2 or DDP instead of FSDP 1 or DeepSpeed ZeRO."
+        )
+
+
+def _init_state(
+    state: dict[str, torch.Tensor],
+    parameter: nn.Parameter,
+    layout: Layout,
+    axes: tuple[int, int] | None,
+    momentum: float,
+) -> None:
+    state["step"] = torch.tensor(0.0)  # on the CPU, as torch's own optimizers keep it
+    if axes:
+        for name, axis in (("row", axes[1]), ("column", axes[0])):
+            kept = [1 if i == axis else size for i, size in enumerate(layout[0])]
+            state[name] = torch.zeros(kept, dtype=torch.float32, device=parameter.grad.device)
+    else:
+        state["second_moment"] = torch.zeros_like(parameter, dtype=torch.float32)
+    if momentum:
+        state["momentum"] = torch.zeros_like(parameter, dtype=torch.bfloat16)
+
+
+def _factored_direction(
+    state: dict[str, torch.Tensor], parameter: nn.Parameter, layout: Layout, axes: tuple[int, int], beta2: float
+) -> torch.Tensor:
+    # Means over a sharded axis need the whole gradient; only this process's part of the result is kept.
+    gradient = _whole(parameter.grad).float().reshape(layout[0])
+    squared = gradient.square().add_(EPSILON)
+    row = state["row"].mul_(beta2).add_(squared.mean(axes[1], keepdim=True), alpha=1 - beta2)
+    column = state["column"].mul_(beta2).add_(squared.mean(axes[0], keepdim=True), alpha=1 - beta2)
+    direction = gradient * (row / row.mean(axes[0], keepdim=True)).rsqrt_()
+    return _part_of(direction.mul_(column.rsqrt()).reshape(parameter.shape), parameter)
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns this process's part of a tensor that FSDP2 may have sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -207,8 +233,8 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _part_of(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor that every process has, sharded as the parameter is."""
+    """Returns this process's part of a tensor that every process has, sharded as the parameter is."""
     if not isinstance(parameter, DTensor):
         return whole
-    # No source rank: all have computed the same, nothing needs to be sent.
+    # No source rank: every process has computed the same tensor, so nothing needs to be sent.
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()

@@ -1,6 +1,9 @@
 """Arguments of a training run, as dataclasses that `HfArgumentParser` reads from a command line and a recipe (YAML)."""
 
 import json
+import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,9 +12,9 @@ from transformers import HfArgumentParser
 
 from clippo.recipe_files import find_recipe
 
-# Names of arguments that were changed -> the names they have now.
+# Names of arguments that changed -> the names they have now.
 RENAMED = {"model": "config_overrides"}
-# Arguments that became fields of a source.
+# Arguments that became fields of a source -> the form of that source.
 _EMOJI = "sources: [{kind: emoji, path: data/emoji, languages: [en, de], anchor: en, name_probability: 0.5}]"
 _FILES = "sources: [{path: 'data/NAME/train*.parquet', image_column: image, caption_columns: captions}]"
 MOVED = {
@@ -58,23 +61,35 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Data of a pretraining run: sources, their validation and augmentation."""
+    """Training and validation data.
+
+    Raises:
+        ValueError: `sources` or `validation` is not JSON, or `randaugment` does not hold two numbers.
+
+    Example:
+        >>> from clippo.training.arguments import DataArguments
+        >>> data = DataArguments(sources='[{"path": "data/flickr8k/train*.parquet", "caption_columns": "captions"}]')
+        >>> data.sources[0]["caption_columns"]
+        'captions'
+    """
 
     sources: list | str | None = field(
-        default=None, metadata={"help": "Sources to mix, a list of mappings; the data guide has their fields."}
+        default=None, metadata={"help": "Sources to mix, a list of mappings; as JSON on the command line."}
     )
     validation: dict | str | None = field(default=None, metadata={"help": "Source to evaluate on, a mapping."})
     max_skipped: float = field(
         default=0.05,
         metadata={"help": "Largest share of unusable rows (broken image, no text) before the run stops."},
     )
-    shuffle_buffer: int = field(default=1000, metadata={"help": "Rows of a stream among which the next one is drawn."})
-    flip: bool = field(default=False, metadata={"help": "Mirror half of the photographs."})
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "Streaming sources: number of rows among which the next one is drawn."}
+    )
+    flip: bool = field(default=False, metadata={"help": "Mirror every second image."})
     randaugment: list[int] | None = field(
-        default=None, metadata={"help": "RandAugment of photographs: operations an image and magnitude, as '2 10'."}
+        default=None, metadata={"help": "RandAugment of images: operations per image and magnitude, as '2 10'."}
     )
     texts_per_image: int = field(
-        default=1, metadata={"help": "Texts for each image in one step; the image is encoded once for all of them."}
+        default=1, metadata={"help": "Texts per image in one step; the image is encoded once for all of them."}
     )
 
     def __post_init__(self):
@@ -86,62 +101,91 @@ class DataArguments:
 
 @dataclass
 class StepArguments:
-    """How a step is computed."""
+    """Computation of a step.
+
+    Example:
+        >>> from clippo.training.arguments import StepArguments
+        >>> StepArguments(micro_batch_size=64)
+        StepArguments(micro_batch_size=64)
+    """
 
     micro_batch_size: int | None = field(
         default=None,
-        metadata={"help": "Encode that many pictures at a time (GradCache): the batch may be larger than memory."},
+        metadata={"help": "Images encoded at a time (GradCache), for batches larger than memory; default: all."},
     )
 
 
 def from_json(name: str, value: Any, kind: type) -> Any:
-    """A structured argument: as it is when it came from YAML or Python, parsed when it is text from a command line.
+    """Returns a structured argument: unchanged from YAML or Python, parsed when it is text from a command line.
+
+    Args:
+        name: Name of the argument in errors.
+        value: The argument.
+        kind: Its type, dict or list.
 
     Raises:
-        ValueError: The text is no JSON, or not of `kind` (dict or list).
+        ValueError: The text is not JSON, or the value is not of `kind`.
     """
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"--{name} {value!r} is no JSON ({error}); quote it for the shell.") from error
+            raise ValueError(f"--{name} {value!r} is not JSON ({error}); quote it for the shell.") from error
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__} {value!r}.")
     return value
 
 
-def parse_recipe(dataclass_types: tuple[type, ...], arguments: list[str]) -> tuple:
-    """Read `[recipe] [--field value ...]`; the command line wins over the file.
+def parse_recipe(dataclass_types: tuple[type, ...], arguments: Sequence[str]) -> tuple:
+    """Reads `[recipe] [--field value ...]`; the command line wins over the recipe.
 
     Args:
         dataclass_types: The argument dataclasses.
-        arguments: Command line without the program's name. A first argument without dashes is a recipe: a file, or the
-            name of a shipped recipe such as `emoji`.
+        arguments: Command line without the program's name. A first argument without dashes is a recipe: a YAML or JSON
+            file, or the name of a shipped one.
 
     Returns:
         One instance of each dataclass.
 
     Raises:
-        ValueError: The recipe names a field that no dataclass has.
-        FileNotFoundError: There is no such recipe.
+        FileNotFoundError: The recipe is neither a file nor a shipped recipe.
+        ValueError: The recipe names a field that no dataclass has, or an argument has its old name.
     """
-    parser = HfArgumentParser(dataclass_types)
+    parser, arguments = HfArgumentParser(dataclass_types), list(arguments)
     known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
     _refuse_old_flags(arguments, known)
     if arguments and not arguments[0].startswith("-"):
-        path, arguments = find_recipe(arguments[0]), arguments[1:]
-        with open(path, encoding="utf-8") as file:
-            recipe = yaml.safe_load(file) or {}
+        path = find_recipe(arguments.pop(0))
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for name, value in recipe.items():
             _refuse_old_name(path, name, value, known)
         unknown = sorted(set(recipe) - known)
         if unknown:
-            raise ValueError(
-                f"{path} sets {', '.join(unknown)}, which no argument is called; see --help for the names."
-            )
+            raise ValueError(f"{path} sets {', '.join(unknown)}, which is not an argument; see --help for the names.")
         # argparse converts defaults that are strings, such as 1e-3, which YAML 1.1 does not take for a number.
         parser.set_defaults(**recipe)
     return parser.parse_args_into_dataclasses(arguments)
+
+
+def parse_command(dataclass_types: tuple[type, ...], argv: Sequence[str] | None, usage: str) -> tuple:
+    """Reads the command line of a training command as `parse_recipe` does, and turns on logging.
+
+    Args:
+        dataclass_types: The argument dataclasses.
+        argv: Command line without the program's name; default: `sys.argv[1:]`.
+        usage: Text that is printed when the command line is empty.
+
+    Raises:
+        SystemExit: The command line is empty or wrong.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        raise SystemExit(usage)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        return parse_recipe(dataclass_types, argv)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def _refuse_old_flags(arguments: list[str], known: set[str]) -> None:
@@ -151,7 +195,7 @@ def _refuse_old_flags(arguments: list[str], known: set[str]) -> None:
             _refuse_old_name("The command line", name[2:], value if equals else following, known)
 
 
-def _refuse_old_name(where: str, name: str, value: Any, known: set[str]) -> None:
+def _refuse_old_name(where: Any, name: str, value: Any, known: set[str]) -> None:
     """Raises ValueError if `name` has its old meaning: no argument has it, or its value is a mapping."""
     is_mapping = isinstance(value, dict) or str(value).lstrip().startswith("{")
     if name in RENAMED and RENAMED[name] in known and (name not in known or is_mapping):

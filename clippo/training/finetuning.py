@@ -1,20 +1,49 @@
-"""transformers.Trainer for fine-tuning: smaller steps for lower layers, and a clock on the wait for data."""
+"""transformers.Trainer for fine-tuning: smaller learning rates for lower layers, and a clock of the wait for data."""
 
 import re
-import time
 
+import torch
 from transformers import Trainer
 
+from clippo.training.meters import WaitClock
 from clippo.training.optimization import decay_parameter_names
-from clippo.training.shared import EvaluatesEveryRow, require_finite
+
+
+class EvalDataMixin:
+    """Mixin for a Trainer that evaluates every row with `eval_collator`.
+
+    Trainer itself has one collator and one `drop_last` for training and evaluation.
+    """
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        in_training = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator, self.args.dataloader_drop_last = self.eval_collator, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator, self.args.dataloader_drop_last = in_training
+
+
+def require_finite(loss: torch.Tensor, step: int) -> None:
+    """Stops a run before a loss that is not finite changes the weights.
+
+    Raises:
+        FloatingPointError: The loss is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss is {loss.item()} in step {step}; the run stops before this step changes anything, and a restart "
+            "resumes from the last checkpoint. Look at learning_rate, max_grad_norm and the precision (bf16 instead of "
+            "fp16); in pretraining at logit_scale_max."
+        )
 
 
 def depth_of(name: str, num_layers: int) -> int:
-    """How high up a parameter lies: 0 the embeddings, 1..L the blocks, L + 1 all that stands on them.
+    """Returns the depth of a parameter: 0 for the embeddings, 1..L for the blocks, L + 1 for everything above them.
 
     Args:
-        name: As `named_parameters` gives it, with or without the wrappers of distribution and compilation.
-        num_layers: L.
+        name: Name as in `named_parameters`, with or without the prefixes of distribution and compilation.
+        num_layers: Number L of blocks.
     """
     block = re.search(r"vision_model\..*?layers\.(\d+)\.", name)
     if block:
@@ -22,31 +51,32 @@ def depth_of(name: str, num_layers: int) -> int:
     return 0 if "vision_model.embeddings." in name else num_layers + 1
 
 
-class FineTuningTrainer(EvaluatesEveryRow, Trainer):
-    """Trainer with layer-wise learning-rate decay, which reports how much of its time it waited for batches.
+class FineTuningTrainer(EvalDataMixin, Trainer):
+    """Trainer with layer-wise learning-rate decay that reports the share of its time spent waiting for data.
+
+    It logs `data_wait_share` at the end of training. Texts are rendered within that time unless workers do it.
 
     Args:
-        layer_decay: The rate of depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
-            last LayerNorm (d = L + 1); 1 trains all alike.
-        eval_collator: Replaces the data collator in evaluation, where pictures are not augmented.
-
-    Logged at the end of training: `data_wait_share`, the part of the training loop's time in which it stood still until
-    the next batch was there. Texts are drawn within that time, unless workers do it.
+        layer_decay: The rate at depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
+            last LayerNorm (d = L + 1). 1 gives all layers one rate.
+        eval_collator: Replaces the data collator in evaluation, where images are not augmented.
 
     Raises:
+        ValueError: `layer_decay` is not in (0, 1].
         FloatingPointError: The loss is not finite.
     """
 
     def __init__(self, *args, layer_decay: float = 1.0, eval_collator=None, **kwargs):
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"layer_decay={layer_decay} is no factor in (0, 1]; 1 trains all layers alike.")
+            raise ValueError(f"layer_decay={layer_decay} is not a factor in (0, 1]; 1 trains all layers alike.")
         super().__init__(*args, **kwargs)
         self.layer_decay = layer_decay
         self.eval_collator = eval_collator or self.data_collator
-        self.data_wait = 0.0
+        self.clock = WaitClock()
+        self.data_wait = 0.0  # seconds of the last training
 
     def get_decay_parameter_names(self, model) -> list[str]:
-        """Kernels only, as in pretraining: no bias, LayerNorm, position or probe."""
+        """Returns kernels only, as in pretraining: no bias, LayerNorm, position or probe."""
         return decay_parameter_names(model)
 
     def create_optimizer(self, *args, **kwargs):
@@ -75,22 +105,17 @@ class FineTuningTrainer(EvaluatesEveryRow, Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, *args, **kwargs):
-        start = time.perf_counter()
-        batches = super().get_batch_samples(*args, **kwargs)
-        self.data_wait += time.perf_counter() - start
-        return batches
+        with self.clock.waiting():
+            return super().get_batch_samples(*args, **kwargs)
 
     def train(self, *args, **kwargs):
-        self.data_wait, self._in_evaluation = 0.0, 0.0
-        start = time.perf_counter()
+        self.clock.lap()
         result = super().train(*args, **kwargs)
-        training = time.perf_counter() - start - self._in_evaluation
-        result.metrics["data_wait_share"] = round(self.data_wait / training, 4)
+        elapsed, self.data_wait = self.clock.lap()
+        result.metrics["data_wait_share"] = round(self.data_wait / elapsed, 4)
         self.log({"data_wait_share": result.metrics["data_wait_share"]})
         return result
 
     def evaluate(self, *args, **kwargs):
-        start = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
-        self._in_evaluation = getattr(self, "_in_evaluation", 0.0) + time.perf_counter() - start
-        return metrics
+        with self.clock.excluded():
+            return super().evaluate(*args, **kwargs)

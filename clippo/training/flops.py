@@ -1,7 +1,7 @@
-"""How many floating-point operations one picture costs, counted from the config.
+"""FLOPs of a CLIPPO model, by formula.
 
-A multiply-add counts as two. Only matrix products are counted, which is the convention behind model FLOPs utilisation
-(MFU); LayerNorm, softmax, activations and the loss add little and are no work of the matrix units.
+Only matrix products are counted, two FLOPs a multiply-add, as in the convention of model FLOPs utilisation (MFU).
+LayerNorm, softmax, activations and the loss add little, and the matrix units do not compute them.
 
 Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channels, E projection width.
 """
@@ -11,19 +11,19 @@ import torch
 from clippo.modeling_clippo import ClippoConfig
 from clippo.modeling_clippo.embeddings_clippo import as_pixels, find_inked_patches
 
-BACKWARD = 2  # a matrix product has two gradients, each as dear as itself
+BACKWARD = 2  # a matrix product has two gradients, and each costs as much as the product
 
 
 def flops_per_image(config: ClippoConfig, patches: float | None = None) -> float:
-    """Forward FLOPs of one picture, a photograph or a rendered text, from pixels to the projected embedding.
+    """Forward FLOPs of one image or one rendered text, from pixels to the projected embedding.
 
-    Training is three times that (forward, and `BACKWARD` times as much for the gradients); recomputation under
-    gradient checkpointing is work of the machine but not of the model, and does not belong into an MFU.
+    Training costs three times as much: the forward pass, and `BACKWARD` times as much for the gradients. Recomputation
+    under gradient checkpointing is not part of an MFU.
 
     Args:
-        config: Of the model.
-        patches: How many patches are read; None for the whole canvas. A text that skips its blank patches reads its
-            inked ones; a mean over texts may be given, though attention, quadratic in it, is then a little too cheap.
+        config: Model config.
+        patches: Number of patches that are read; None for the whole canvas. A text that skips its blank patches reads
+            its inked ones. A mean over texts is accepted, though it underestimates attention, which is quadratic in it.
     """
     width, mlp_width = config.hidden_size, config.intermediate_size
     rows, columns = config.patch_grid
@@ -44,5 +44,5 @@ def training_flops_per_pair(config: ClippoConfig, text_patches: float | None = N
 
 
 def mean_inked_patches(texts: torch.Tensor, config: ClippoConfig) -> float:
-    """Patches that a text has ink in, on average over a batch of canvases in any form that the model takes."""
+    """Mean number of inked patches over a batch of canvases in any format that the model accepts."""
     return find_inked_patches(as_pixels(texts, config.num_channels), config.patch_size).mask.sum().item() / len(texts)

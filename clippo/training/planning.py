@@ -1,9 +1,9 @@
-"""What a training run needs: memory of one GPU and days, before any GPU is there.
+"""Memory of one GPU and days of a training run, computed without a GPU.
 
-Activation bytes are measured: the model of the real config runs forward under bf16 autocast on PyTorch's fake tensors,
-which have shapes and no numbers, and what autograd keeps for the backward pass is counted. FLOPs are exact
-(`clippo.training.flops`). The rest of the memory is formula. How much of its peak a GPU reaches is an assumption that
-the caller states. Not in the sums: CUDA's context, NCCL's buffers and fragmentation; leave a tenth of the memory free.
+Activation bytes are measured. The model of the real config runs forward under bf16 autocast on PyTorch's fake tensors,
+which have shapes and no numbers, and the tensors that autograd keeps for the backward pass are counted. FLOPs are exact
+(`clippo.training.flops`). The rest of the memory follows formulas. The caller assumes which share of its peak a GPU
+reaches. CUDA's context, NCCL's buffers and fragmentation are not included; leave a tenth of the memory free.
 
 Letters: P parameters, B global batch in pairs, b pairs of one GPU, E embedding width.
 """
@@ -11,27 +11,35 @@ Letters: P parameters, B global batch in pairs, b pairs of one GPU, E embedding 
 import functools
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import HfArgumentParser
 
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
+from clippo.modeling_clippo.loss_clippo import TILE_NUMBERS
+from clippo.training.adafactor import MIN_FACTORED_SIZE
 from clippo.training.flops import BACKWARD, flops_per_image
 
 SHARDINGS, OPTIMIZERS = ("ddp", "fsdp"), ("adamw", "adafactor")
 FLOAT, HALF = 4, 2  # bytes
-LOSS_TILES = 4 * FLOAT * 2**22  # the loss makes scores in tiles of 2**22: a tile, its softmax, their gradients
-FACTORED = 32  # Adafactor factors the second moment of what has two dimensions of at least this
+LOSS_TILES = 4 * FLOAT * TILE_NUMBERS  # a tile of scores, its softmax, their gradients
+MEMORY_SHARE = 0.9  # of a GPU
+COLUMNS = (
+    "pairs a step", "GPUs", "pairs a GPU", "micro-batch", "checkpointing", "GB a GPU", "of it activations", "s a step",
+    "pairs/s", "MFU", "GB/s sent a GPU", "days",
+)  # fmt: skip
 
 
 def activation_bytes(config: ClippoConfig, patches: int | None = None, checkpointing: bool = False) -> int:
-    """Bytes that autograd keeps per picture between forward and backward under bf16 autocast, attention by SDPA.
+    """Bytes that autograd keeps per image between forward and backward under bf16 autocast with SDPA attention.
 
     Args:
-        config: Of the model.
-        patches: How many patches are read, see `flops_per_image`.
-        checkpointing: Blocks keep their inputs only; a block at a time is computed again, which is included.
+        config: Model config.
+        patches: Number of patches that are read, see `flops_per_image`.
+        checkpointing: Whether blocks keep their inputs only. The block that is recomputed at a time is included.
     """
     if patches is not None:  # only the number of tokens matters
         config = _changed(config, image_size=[config.patch_size, config.patch_size * patches])
@@ -46,7 +54,7 @@ def _changed(config: ClippoConfig, **fields) -> ClippoConfig:
 
 
 def _kept(config: ClippoConfig, batch: int, checkpointing: bool) -> int:
-    """Bytes of the distinct tensors saved for backward by `batch` photographs, parameters left out."""
+    """Bytes of the distinct tensors saved for backward by `batch` images, without parameters."""
     return _measure(config.to_json_string(use_diff=False), batch, checkpointing)
 
 
@@ -80,17 +88,24 @@ class Plan:
     """One way to train one model.
 
     Args:
-        config: Of the model.
-        global_batch: B.
-        gpus: How many share it.
-        micro_batch: Pictures encoded at a time (`ClippoModel.micro_batch_size`); None for all b at once.
-        checkpointing: Activation checkpointing of the blocks.
+        config: Model config.
+        global_batch: Pairs a step, B.
+        gpus: Number of GPUs that share the batch.
+        micro_batch: Images encoded at a time (`ClippoModel.micro_batch_size`); None for all b at once.
+        checkpointing: Whether the blocks are checkpointed.
         sharding: "ddp", or "fsdp" for parameters, gradients and optimizer state spread over the GPUs.
         optimizer: "adamw", or "adafactor" as in big_vision.
-        text_patches: Patches a text inks, None for the whole canvas.
+        text_patches: Inked patches of a text, None for the whole canvas.
 
     Raises:
         ValueError: The batch does not divide among the GPUs, or a name is unknown.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> from clippo.training.planning import Plan
+        >>> plan = Plan(ClippoConfig.from_preset("Ti/16"), global_batch=4096, gpus=8)
+        >>> plan.pairs_per_gpu, f"{plan.memory()['optimizer'] / 1e6:.0f} MB"
+        (512, '49 MB')
     """
 
     config: ClippoConfig
@@ -119,47 +134,45 @@ class Plan:
         return self.global_batch // self.gpus
 
     def memory(self) -> dict[str, float]:
-        """Bytes of one GPU by what they are for. They are not all there at once, so the sum is an upper bound."""
-        shapes = parameter_shapes(self.config)
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        state = sum(optimizer_bytes(shape, self.optimizer) for shape in shapes.values())
-        own, count = self.pairs_per_gpu, sum(sizes)
-        if self.sharding == "ddp":
-            # bf16 copies that autocast keeps during a step; gradients a second time in DDP's buckets
-            parameters, gradients = (FLOAT + HALF) * count, 2 * FLOAT * count
-        else:
-            block = sum(math.prod(s) for name, s in shapes.items() if ".layers.0." in name)
-            gathered = 2 * HALF * block  # two blocks at a time in bf16, and their gradients
-            parameters, gradients, state = (
-                FLOAT * count / self.gpus + gathered,
-                FLOAT * count / self.gpus + gathered,
-                state / self.gpus,
-            )
-        image = activation_bytes(self.config, None, self.checkpointing)
-        text = activation_bytes(self.config, self.text_patches, self.checkpointing)
-        at_a_time = own if self.micro_batch is None else min(own, self.micro_batch)
-        # With micro-batches one of them is alive at a time, pictures of one side only.
-        activations = own * (image + text) if self.micro_batch is None else at_a_time * max(image, text)
+        """Returns the bytes of one GPU by purpose. They are not all in use at once, so the sum is an upper bound."""
+        own = self.pairs_per_gpu
         height, width = self.config.canvas_size
         embedding = FLOAT * self.config.projection_dim
         return {
-            "parameters": parameters,
-            "gradients": gradients,
-            "optimizer": state,
-            "activations": activations,
+            **self._weights(),
+            "activations": self._activations(),
             # own rows of both sides: features, unit vectors, gradients; gathered rows of one side and their gradient
             "loss": (6 * own + 2 * self.global_batch) * embedding + LOSS_TILES,
             "inputs": own * height * width * (FLOAT * self.config.num_channels + 1 / 8),  # floats, packed bits
         }
 
+    def _weights(self) -> dict[str, float]:
+        shapes = parameter_shapes(self.config)
+        count = sum(math.prod(shape) for shape in shapes.values())
+        state = sum(optimizer_bytes(shape, self.optimizer) for shape in shapes.values())
+        if self.sharding == "ddp":
+            # bf16 copies that autocast keeps during a step; gradients a second time in DDP's buckets
+            return {"parameters": (FLOAT + HALF) * count, "gradients": 2 * FLOAT * count, "optimizer": state}
+        block = sum(math.prod(shape) for name, shape in shapes.items() if ".layers.0." in name)
+        sharded = FLOAT * count / self.gpus + 2 * HALF * block  # two blocks at a time are gathered in bf16
+        return {"parameters": sharded, "gradients": sharded, "optimizer": state / self.gpus}
+
+    def _activations(self) -> float:
+        image = activation_bytes(self.config, None, self.checkpointing)
+        text = activation_bytes(self.config, self.text_patches, self.checkpointing)
+        if self.micro_batch is None:
+            return self.pairs_per_gpu * (image + text)
+        # One micro-batch is alive at a time, with the images of one side only.
+        return min(self.pairs_per_gpu, self.micro_batch) * max(image, text)
+
     def flops_per_step(self) -> tuple[float, float]:
-        """Of one GPU: what the model needs (the convention of MFU), and what is done, recomputation included."""
+        """Returns the FLOPs of one GPU: those of the model (the convention of MFU), and those with recomputation."""
         pair = flops_per_image(self.config) + flops_per_image(self.config, self.text_patches)
         forwards = 1 + self.checkpointing + (self.micro_batch is not None)
         return self.pairs_per_gpu * (1 + BACKWARD) * pair, self.pairs_per_gpu * (forwards + BACKWARD) * pair
 
     def traffic(self) -> float:
-        """Bytes one GPU sends a step: gradients as a ring does it, parameters too if sharded, embeddings."""
+        """Returns the bytes one GPU sends a step: gradients in a ring, parameters too if sharded, embeddings."""
         count = sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
         others = (self.gpus - 1) / self.gpus
         # FSDP in bf16: gathered for forward and for backward, gradients scattered. DDP: float32 gradients, both ways.
@@ -168,26 +181,26 @@ class Plan:
 
 
 def parameter_shapes(config: ClippoConfig) -> dict[str, torch.Size]:
-    """Of every parameter of a `ClippoModel`, without making one."""
+    """Returns the shape of every parameter of a `ClippoModel`, without allocating one."""
     with torch.device("meta"):
         return {name: parameter.shape for name, parameter in ClippoModel(config).named_parameters()}
 
 
 def optimizer_bytes(shape: tuple[int, ...], optimizer: str) -> int:
-    """State of one parameter: AdamW's two moments; Adafactor's bf16 momentum and second moment by row and column."""
+    """Bytes of one parameter's state: AdamW's two moments; Adafactor's bf16 momentum and factored second moment."""
     numel = math.prod(shape)
     if optimizer == "adamw":
         return 2 * FLOAT * numel
     sides = sorted(shape)[-2:]
-    factored = len(sides) == 2 and min(sides) >= FACTORED
+    factored = len(sides) == 2 and min(sides) >= MIN_FACTORED_SIZE
     second_moment = sum(numel // side for side in sides) if factored else numel
     return HALF * numel + FLOAT * second_moment
 
 
 def fit(plan: Plan, gpu_bytes: float) -> Plan | None:
-    """The plan with the least recomputation that needs no more than `gpu_bytes`; None if there is none.
+    """Returns the plan with the least recomputation that needs no more than `gpu_bytes`; None if there is none.
 
-    In order: all at once; micro-batches, the largest power of two that fits; these with checkpointing.
+    The order is: all at once; micro-batches, the largest power of two that fits; micro-batches with checkpointing.
     """
     micro_batches = [2**k for k in range(plan.pairs_per_gpu.bit_length() - 1, -1, -1)]
     options = [(None, False), *((m, False) for m in micro_batches), *((m, True) for m in micro_batches)]
@@ -199,48 +212,82 @@ def fit(plan: Plan, gpu_bytes: float) -> Plan | None:
 
 
 def plan_table(plans: list[Plan], gpu_bytes: float, peak: float, utilisation: float, pairs: float) -> str:
-    """Markdown: each plan, made to fit nine tenths of a GPU, with its memory, its speed and how long it takes.
+    """Returns a Markdown table: each plan, made to fit nine tenths of a GPU, with its memory, speed and duration.
 
     Args:
-        plans: Of one model.
+        plans: Plans of one model.
         gpu_bytes: Memory of one GPU.
         peak: FLOP/s of one GPU.
-        utilisation: Share of the peak that the machine's work, recomputation included, is assumed to reach.
-        pairs: Seen in the whole run.
+        utilisation: Assumed share of the peak that a GPU reaches, recomputation included.
+        pairs: Pairs of the whole run.
     """
-    config = plans[0].config
+    head = ["| " + " | ".join(COLUMNS) + " |", "|" + "---:|" * len(COLUMNS)]
+    rows = [_plan_row(wanted, gpu_bytes, peak, utilisation, pairs) for wanted in plans]
+    return "\n".join([*_table_notes(plans[0].config, peak, utilisation), "", *head, *rows])
+
+
+def _table_notes(config: ClippoConfig, peak: float, utilisation: float) -> list[str]:
     rows, columns = config.patch_grid
     count = sum(math.prod(shape) for shape in parameter_shapes(config).values())
-    kept = {ckpt: activation_bytes(config, None, ckpt) / 1e6 for ckpt in (False, True)}
-    lines = [
+    plain, checkpointed = (activation_bytes(config, None, checkpointing) / 1e6 for checkpointing in (False, True))
+    return [
         f"{count / 1e6:.0f} M parameters, {rows * columns} patches. Measured (fake tensors on the CPU, bf16 autocast, "
-        f"SDPA): a picture keeps {kept[False]:.1f} MB for backward, {kept[True]:.1f} MB with checkpointing.",
-        f"Exact: {flops_per_image(config) / 1e9:.1f} GFLOP forward a picture. By formula: the other memory. Assumed, "
-        f"not measured: {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s, with communication hidden behind it: see "
-        "whether the network can send what the last column but one says.",
-        "",
-        "| pairs a step | GPUs | pairs a GPU | micro-batch | checkpointing | GB a GPU | of it activations | s a step | "
-        "pairs/s | MFU | GB/s sent a GPU | days |",
-        "|" + "---:|" * 12,
+        f"SDPA): an image keeps {plain:.1f} MB for backward, {checkpointed:.1f} MB with checkpointing.",
+        f"Exact: {flops_per_image(config) / 1e9:.1f} GFLOP forward an image. By formula: the other memory. Assumed, "
+        f"not measured: {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s, with communication hidden behind it. Check "
+        "that the network can send the rate in the last column but one.",
     ]
-    for wanted in plans:
-        start = f"| {wanted.global_batch:,} | {wanted.gpus} | {wanted.pairs_per_gpu:,} |"
-        plan = fit(wanted, 0.9 * gpu_bytes)
-        if plan is None:
-            lines.append(f"{start} does not fit |" + " |" * 8)
-            continue
-        memory, (needed, done) = plan.memory(), plan.flops_per_step()
-        seconds = done / (peak * utilisation)
-        cells = (
-            plan.micro_batch or "all",
-            "yes" if plan.checkpointing else "no",
-            f"{sum(memory.values()) / 1e9:.1f}",
-            f"{memory['activations'] / 1e9:.1f}",
-            f"{seconds:.3g}",
-            f"{plan.global_batch / seconds:,.0f}",
-            f"{needed / seconds / peak:.0%}",
-            f"{plan.traffic() / seconds / 1e9:.1f}",
-            f"{pairs / plan.global_batch * seconds / 86400:.2g}",
-        )
-        lines.append(f"{start} " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+
+
+def _plan_row(wanted: Plan, gpu_bytes: float, peak: float, utilisation: float, pairs: float) -> str:
+    start = f"| {wanted.global_batch:,} | {wanted.gpus} | {wanted.pairs_per_gpu:,} |"
+    plan = fit(wanted, MEMORY_SHARE * gpu_bytes)
+    if plan is None:
+        return f"{start} does not fit |" + " |" * 8
+    memory, (needed, done) = plan.memory(), plan.flops_per_step()
+    seconds = done / (peak * utilisation)
+    cells = (
+        plan.micro_batch or "all",
+        "yes" if plan.checkpointing else "no",
+        f"{sum(memory.values()) / 1e9:.1f}",
+        f"{memory['activations'] / 1e9:.1f}",
+        f"{seconds:.3g}",
+        f"{plan.global_batch / seconds:,.0f}",
+        f"{needed / seconds / peak:.0%}",
+        f"{plan.traffic() / seconds / 1e9:.1f}",
+        f"{pairs / plan.global_batch * seconds / 86400:.2g}",
+    )
+    return f"{start} " + " | ".join(map(str, cells)) + " |"
+
+
+@dataclass
+class PlanArguments:
+    """Command line of the planner."""
+
+    preset: str = field(default="B/16", metadata={"help": "Size of the model: Ti, S, B, L or H, '/', patch side."})
+    image_size: int = field(default=224, metadata={"help": "Side of the canvas in pixels."})
+    global_batch: list[int] = field(default_factory=lambda: [10240], metadata={"help": "Pairs a step."})
+    gpus: list[int] = field(default_factory=lambda: [8, 32, 64, 128, 256], metadata={"help": "Numbers of GPUs."})
+    text_patches: int | None = field(
+        default=None, metadata={"help": "Inked patches of a text (28 are two full rows of 224 pixels); default: all."}
+    )
+    sharding: str = field(
+        default="ddp", metadata={"help": "Copies on every GPU, or shards.", "choices": list(SHARDINGS)}
+    )
+    optimizer: str = field(default="adafactor", metadata={"help": "Optimizer.", "choices": list(OPTIMIZERS)})
+    gpu_memory: float = field(default=80.0, metadata={"help": "10^9 bytes of one GPU; nine tenths are used."})
+    tflops: float = field(default=989.0, metadata={"help": "Peak of one GPU in bf16; 989 for H100 and H200, dense."})
+    utilisation: float = field(default=0.4, metadata={"help": "Assumed share of the peak that is reached."})
+    pairs: float = field(default=2.56e9, metadata={"help": "Pairs of the run; the paper has 250,000 steps of 10,240."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the table of plans that a command line describes (default: `sys.argv[1:]`)."""
+    (args,) = HfArgumentParser(PlanArguments).parse_args_into_dataclasses(argv)
+    options = dict(sharding=args.sharding, optimizer=args.optimizer, text_patches=args.text_patches)
+    try:
+        config = ClippoConfig.from_preset(args.preset, image_size=args.image_size)
+        plans = [Plan(config, batch, gpus, **options) for batch in args.global_batch for gpus in args.gpus]
+        print(plan_table(plans, args.gpu_memory * 1e9, args.tflops * 1e12, args.utilisation, args.pairs))
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,4 +1,4 @@
-"""transformers.Trainer for contrastive pairs: a few hooks, no loop."""
+"""transformers.Trainer for contrastive pairs: hooks for data, optimizer, step and logs."""
 
 import logging
 import math
@@ -7,29 +7,29 @@ from typing import Any
 import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
+from clippo.training.adafactor import local_part
+from clippo.training.finetuning import EvalDataMixin, require_finite
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
-from clippo.training.fsdp import keep_loss_in_float32
-from clippo.training.meters import TrainingMeters, peak_flops
+from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
 from clippo.training.optimization import (
     OptimizerArguments,
     create_optimizer,
     create_scheduler,
     decay_parameter_names,
 )
-from clippo.training.shared import EvaluatesEveryRow, require_finite
-from clippo.training.skipped import SkippedRows
 
 logger = logging.getLogger(__name__)
 
 
 def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """R@1/5/10 both ways over the whole evaluation set, row i of the texts belonging to row i of the images."""
+    """Returns R@1/5/10 in both directions over the evaluation set; row i of texts and images is a pair."""
     texts, images = (torch.as_tensor(embeddings).float() for embeddings in prediction.predictions[:2])
     own = torch.arange(len(texts))
     metrics = {f"text_to_image_{k}": v for k, v in recall_at_k(ranks(texts, images, own)).items()}
@@ -38,12 +38,27 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def data_seed(args: TrainingArguments) -> int:
-    """The seed of the order of the data: `data_seed`, or the run's own."""
+    """Returns the seed of the data order: `data_seed`, or the run's own seed."""
     return args.seed if args.data_seed is None else args.data_seed
 
 
+def keep_loss_in_float32(accelerator) -> None:
+    """Keeps the loss and the sum of gradients in float32 where accelerate's FSDP2 computes in bf16.
+
+    By default, mixed_precision="bf16" makes accelerate cast every output of every module to bf16, the loss included,
+    and sum gradients over the processes in bf16. Call it after the `Accelerator` is made and before `prepare(model)`.
+    It does nothing without FSDP2 or without bf16.
+
+    Args:
+        accelerator: Accelerator of a `transformers.Trainer`.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None and plugin.fsdp_version == 2 and accelerator.mixed_precision == "bf16":
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+
 class StreamResume(TrainerCallback):
-    """Tells a stream how many batches a resumed run has seen, so that it passes over them without decoding."""
+    """Gives a stream the number of batches that a resumed run has seen, so that it skips them without decoding."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -53,23 +68,23 @@ class StreamResume(TrainerCallback):
             self.stream.skip_batches = state.global_step * args.gradient_accumulation_steps
 
 
-class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
-    """Trainer with what pairs need: exact mixtures, large batches on little memory, the paper's optimizer, meters.
+class ContrastiveTrainer(EvalDataMixin, Trainer):
+    """Trainer for pairs: exact mixtures, large batches in little memory, the paper's optimizer, meters.
 
-    Logged beside what Trainer logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second`
-    and `data_wait` since the last log, `mfu` where the device's peak is known, `image_text_loss` and `text_text_loss`
-    in a mixture, `skipped` (rows passed over, in all) once there are any. All of them are over all processes.
+    It adds to Trainer's logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second` and
+    `data_wait` since the last log, `mfu` where the device's peak is known, `image_text_loss` and `text_text_loss` in a
+    mixture, and `skipped` (number of rows skipped so far) once there are any. All numbers are over all processes.
 
     Args:
-        eval_collator: Replaces the data collator in evaluation, where pictures are not augmented.
+        eval_collator: Replaces the data collator in evaluation, where images are not augmented.
         optimizer_arguments: The paper's optimizer and schedule, or Trainer's own (the default).
-        micro_batch_size: Encode that many pictures at a time (GradCache); the loss still sees the whole batch.
+        micro_batch_size: Number of images encoded at a time (GradCache); the loss is still over the whole batch.
         max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
 
     Raises:
-        FloatingPointError: The loss, or a weight about to be saved, is not finite: nothing of it is saved.
+        FloatingPointError: The loss, or a weight about to be saved, is not finite. The weights are not saved.
         RuntimeError: Too many rows of the data could not be used; or `evaluate` came before `train` on several
-            processes, which would then train apart.
+            processes, which would then train separately.
     """
 
     def __init__(
@@ -91,7 +106,7 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
             self.add_callback(StreamResume(self.train_dataset))
         self.meters = TrainingMeters()
         self._peak = peak_flops(self.args.device)
-        # It would put an average of the past in the place of a loss that is not a number, and train on.
+        # The filter would replace a loss that is not finite by an average of the past and continue.
         self.args.logging_nan_inf_filter = False
         if self.args.gradient_accumulation_steps > 1:
             logger.warning(
@@ -105,17 +120,15 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
         super().create_accelerator_and_postprocess()
         keep_loss_in_float32(self.accelerator)
 
-    # ---------------------------------------------------------------------------------------------------- data
-
     def _get_train_sampler(self, train_dataset=None):
-        """The data set's own order of keys where it has one (mixtures), Trainer's otherwise."""
+        """Returns the data set's own sampler where it has one (mixtures), Trainer's otherwise."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if hasattr(dataset, "train_sampler"):
             return dataset.train_sampler(self._train_batch_size, data_seed(self.args), self.args.world_size)
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As Trainer's; a stream that gives every process its own rows is not divided a second time."""
+        """Returns Trainer's loader, but does not divide a stream that gives every process its own rows."""
         if not getattr(self.train_dataset, "shards_itself", False):
             return super().get_train_dataloader()
         loader = DataLoader(
@@ -141,10 +154,8 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
         with self.meters.waiting():
             return super().get_batch_samples(*args, **kwargs)
 
-    # ---------------------------------------------------------------------------------------------------- optimizer
-
     def _prepare_for_training(self, *args, **kwargs):
-        """As Trainer's, which says nothing when a model that was evaluated first trains without data parallelism."""
+        """Refuses to train without data parallelism, which Trainer does silently after an evaluation."""
         model, loader = super()._prepare_for_training(*args, **kwargs)
         several = self.accelerator.distributed_type in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
         sharded = getattr(self, "is_distributed_loading_by_transformers", False)
@@ -169,10 +180,8 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def get_decay_parameter_names(self, model) -> list[str]:
-        """Kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe or temperature."""
+        """Returns kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe or temperature."""
         return decay_parameter_names(model)
-
-    # ---------------------------------------------------------------------------------------------------- step
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
         inputs = dict(inputs)
@@ -188,15 +197,15 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _flops(self, inputs: dict[str, Any]) -> float:
-        """Of one forward and backward pass over the batch, counting the patches that are read."""
+        """Returns the FLOPs of one forward and backward pass over the batch, for the patches that are read."""
         config = self.accelerator.unwrap_model(self.model).config
         total = 0.0
-        for name, pictures in inputs.items():
+        for name, images in inputs.items():
             if not name.endswith("pixel_values"):
                 continue
             is_text = name != "pixel_values"
-            patches = mean_inked_patches(pictures, config) if is_text and config.skip_blank_patches else None
-            total += len(pictures) * flops_per_image(config, patches)
+            patches = mean_inked_patches(images, config) if is_text and config.skip_blank_patches else None
+            total += len(images) * flops_per_image(config, patches)
         return (1 + BACKWARD) * total
 
     def evaluate(self, *args, **kwargs):
@@ -205,10 +214,10 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         for name, parameter in self.model.named_parameters():
-            if not torch.isfinite(_local(parameter)).all():
+            if not torch.isfinite(local_part(parameter)).all():
                 raise FloatingPointError(
-                    f"{name} is not finite after step {self.state.global_step}, so it is not saved over anything; a "
-                    "restart goes on from the last checkpoint. Look at learning_rate and max_grad_norm."
+                    f"{name} is not finite after step {self.state.global_step}, so nothing is saved; a restart "
+                    "resumes from the last checkpoint. Look at learning_rate and max_grad_norm."
                 )
         super().save_model(output_dir, _internal_call)
 
@@ -227,8 +236,3 @@ class ContrastiveTrainer(EvaluatesEveryRow, Trainer):
             limit = self.accelerator.unwrap_model(self.model).config.logit_scale_max or math.inf
             logs["logit_scale"] = round(min(scale.exp().item(), limit), 3)
         super().log(logs, *args, **kwargs)
-
-
-def _local(parameter: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a parameter that FSDP2 may have sharded."""
-    return parameter.to_local() if isinstance(parameter, DTensor) else parameter

@@ -1,6 +1,8 @@
 """The curves of a run from what Trainer wrote down: losses, recall, learning rate, throughput."""
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,3 +94,16 @@ def draw_curves(runs: list[str | Path], output: str | Path) -> None:
         if len(axes.lines) - len(ends) > 1:
             axes.legend(frameon=False)
     figure.savefig(output, dpi=110)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draws the curves of the runs that a command line names (default: `sys.argv[1:]`)."""
+    parser = argparse.ArgumentParser(description="Draw the curves of consecutive training runs.")
+    parser.add_argument("runs", nargs="+", help="Output folders of training runs, in order.")
+    parser.add_argument("--output", default="training.png", help="Image file to write.")
+    args = parser.parse_args(argv)
+    try:
+        draw_curves(args.runs, args.output)
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"Wrote {args.output}")

@@ -15,7 +15,7 @@ from accelerate.utils.other import compile_regions, compile_regions_fsdp2
 from torch.distributed.fsdp import FSDPModule
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.training.fsdp import keep_loss_in_float32
+from clippo.training.trainer import keep_loss_in_float32
 
 from ..conftest import ROOT
 

@@ -25,8 +25,8 @@ from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
 from clippo.training.arguments import ModelArguments, from_json, parse_recipe
+from clippo.training.checkpoints import checkpoint_to_resume
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.shared import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from torch.distributed.tensor import DTensor
 import clippo
 from clippo.conversion import model_from_params, read_checkpoint, weight_table
 from clippo.training.adafactor import BigVisionAdafactor, factored_axes, official_layouts, own_layout
-from clippo.training.optimization import decay_parameter_names
-from clippo.training.schedule import rsqrt_scheduler
+from clippo.training.optimization import decay_parameter_names, rsqrt_scheduler
 
 from ...conftest import ROOT
 

@@ -77,7 +77,7 @@ def test_lower_layers_move_less_and_schedules_keep_the_ratio(tiny_config, tmp_pa
     for name in ("vision_model.embeddings.patch_embedding.weight", "classifier.weight"):
         ratio = (moved[0.1][name] / moved[1.0][name]).item()
         assert ratio == pytest.approx(0.1 ** (3 - depth_of(name, 2)), rel=1e-2)
-    with pytest.raises(ValueError, match=r"layer_decay=0 is no factor in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"layer_decay=0 is not a factor in \(0, 1\]"):
         trainer(tiny_config, tmp_path, layer_decay=0)
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from transformers import TrainerState, TrainingArguments
 
-from clippo.training.meters import TrainingMeters, peak_flops
-from clippo.training.skipped import SkippedRows
+from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
 
 
 class Clock:
@@ -91,7 +90,7 @@ def test_too_many_skipped_rows_end_the_run():
     rows.add(used=94, skipped=4)
     with pytest.raises(RuntimeError, match=r"12 of 107 rows could not be used, more than max_skipped=0\.1"):
         rows.add(used=0, skipped=3)
-    with pytest.raises(ValueError, match="max_skipped=5 is no share"):
+    with pytest.raises(ValueError, match="max_skipped=5 is not a share"):
         SkippedRows(5)
 
 

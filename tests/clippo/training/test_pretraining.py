@@ -14,7 +14,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
-from clippo.training.pretraining import build_data, build_model, pretrain
+from clippo.training.pretraining import build_data, build_model, main, pretrain
 from clippo.training.trainer import ContrastiveTrainer
 
 MODEL = ModelArguments(
@@ -50,12 +50,12 @@ def arguments(output_dir, **changes) -> TrainingArguments:
     return TrainingArguments(**{**options, **changes})
 
 
-def emoji(folder) -> DataArguments:
+def emoji_data(folder) -> DataArguments:
     return DataArguments(sources=[{"kind": "emoji", "path": str(folder)}])
 
 
 def train(folder, output_dir, **changes) -> ContrastiveTrainer:
-    return pretrain(MODEL, emoji(folder), arguments(output_dir, **changes))
+    return pretrain(MODEL, emoji_data(folder), arguments(output_dir, **changes))
 
 
 def losses(trainer) -> list[float]:
@@ -141,7 +141,7 @@ def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
     runs = [
         pretrain(
             MODEL,
-            emoji(emoji_folder),
+            emoji_data(emoji_folder),
             arguments(tmp_path / str(size), max_steps=4, optim="sgd", learning_rate=0.1),
             StepArguments(micro_batch_size=size),
         )
@@ -242,7 +242,7 @@ def test_going_on_from_a_checkpoint(whole_run, emoji_folder, tmp_path):
     _, output_dir = whole_run
     again = pretrain(
         ModelArguments(init_from=str(output_dir)),
-        emoji(emoji_folder),
+        emoji_data(emoji_folder),
         arguments(tmp_path, max_steps=1),
     )
     assert again.model.config.hidden_size == 32
@@ -283,7 +283,7 @@ def test_what_the_weights_that_are_gone_on_from_fix(whole_run):
     with pytest.raises(ValueError, match=f"cannot replace the font of {folder}"):
         build_model(ModelArguments(init_from=folder, font="other.ttf"))
     with pytest.raises(
-        ValueError, match=r"config_overrides sets hidden_size, which the weights of .* fix; only image_size"
+        ValueError, match=r"config_overrides sets hidden_size=64 .*, which the weights of .* fix; only image_size"
     ):
         build_model(ModelArguments(init_from=folder, config_overrides={"hidden_size": 64}))
 
@@ -334,3 +334,32 @@ def test_an_unknown_data_set(emoji_folder, tmp_path):
         build(sources=[pictograms], validation=missing)
     with pytest.raises(ValueError, match="has unknown keys anker; a source knows path, kind"):
         build(sources=[{**pictograms, "anker": "en"}])
+
+
+def test_overrides_that_the_initial_model_has_already(whole_run):
+    """A recipe's own config_overrides meets --init_from: equal values are accepted, all others named in one error."""
+    folder = str(whole_run[1])
+    model, processor = build_model(ModelArguments(init_from=folder, config_overrides=MODEL.config_overrides))
+    saved = ClippoModel.from_pretrained(folder)
+    assert model.config.image_size == saved.config.image_size == processor.image_processor.size["height"]
+    for (name, ours), (_, theirs) in zip(model.named_parameters(), saved.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    overrides = {**MODEL.config_overrides, "hidden_size": 64, "projection_dim": 8, "hidden_sise": 32}
+    with pytest.raises(
+        ValueError, match=r"hidden_size=64 \(the model has 32\), projection_dim=8 \(the model has 16\), hidden_sise=32"
+    ):
+        build_model(ModelArguments(init_from=folder, config_overrides=overrides))
+
+
+def test_the_recipe_of_the_emoji_model_goes_on_from_its_first_stage(emoji_folder, tmp_path):
+    """`clippo pretrain emoji --init_from runs/emoji_en`, as documented, on a miniature of the data."""
+    sources = json.dumps([{"kind": "emoji", "path": str(emoji_folder)}])
+    line = ["--sources", sources, "--max_steps", "1", "--bf16", "false"]
+    line += ["--per_device_train_batch_size", "4"]
+    main(["emoji_english", *line, "--output_dir", str(tmp_path / "en")])
+    main(["emoji", *line, "--init_from", str(tmp_path / "en"), "--output_dir", str(tmp_path / "all")])
+    assert ClippoModel.from_pretrained(tmp_path / "all").config.hidden_size == 256
+    with pytest.raises(SystemExit, match="clippo pretrain RECIPE"):
+        main([])
+    with pytest.raises(SystemExit, match="error: 'emojy' is neither a file nor a shipped recipe"):
+        main(["emojy"])
