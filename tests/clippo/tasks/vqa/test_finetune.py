@@ -187,7 +187,7 @@ def test_wrong_arguments_are_refused(save_tiny):
         build_vqa_model(args, AnswerVocabulary(["a"]))
     with pytest.raises(ValueError, match="loss='hinge'"):
         build_vqa_model(VqaModelArguments(loss="hinge"), AnswerVocabulary(["a"]))
-    with pytest.raises(ValueError, match="--layout 'top' is no JSON"):
+    with pytest.raises(ValueError, match="--layout 'top' is not JSON"):
         VqaModelArguments(layout="top")
     with pytest.raises(ValueError, match="is not a source of questions"):
         load_questions("a,b")
