@@ -1,126 +1,74 @@
-"""Pairs from one or several sources, mixed in the same batch by exact shares.
+"""Pairs from one or several sources with random access, mixed in every batch by exact shares.
 
-The paper co-trains on images with their texts and on consecutive sentences (a share of every batch, one loss over all).
+The paper co-trains on images with their texts and on consecutive sentences, in the same batch and under one loss.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import datasets
 import numpy as np
 
-from clippo.data.pictures import UnusableRow
-from clippo.data.samples import image_text_item, sentence_pairs, text_text_item
-from clippo.data.sampling import Draw, DrawSampler, KeyedDataset, as_draw, rows_per_batch
+from clippo.data.samples import UnusableRow, first_usable, image_text_item, sentence_pairs, text_text_item
+from clippo.data.sampling import KeyedDataset, KeyedSampler, SampleKey, as_key, rows_per_batch
 from clippo.data.sentences import RULES_VERSION
-from clippo.data.sources import open_source
+from clippo.data.sources import Rows, open_source
 from clippo.data.specs import SourceSpec
 
 logger = logging.getLogger(__name__)
 
-MAX_IN_A_ROW = 100  # unusable rows after which a source is called broken instead of searched on
 PAIR_FEATURES = datasets.Features({"first": datasets.Value("string"), "second": datasets.Value("string")})
-_REPORTED: set[tuple[str, str]] = set()
-
-
-def first_usable(read: Callable[[int, np.random.Generator], dict], draw: Draw, length: int, name: str) -> dict:
-    """The item of a key, or of the next row that its generator draws when a row cannot be used.
-
-    Args:
-        read: Row number and generator to an item; raises `UnusableRow`.
-        draw: The key.
-        length: Rows of the source.
-        name: What messages call it.
-
-    Returns:
-        The item with the key's "seed" and "skipped", the number of rows passed over.
-
-    Raises:
-        RuntimeError: 100 rows in a row are unusable.
-    """
-    generator, row = draw.generator(), draw.row
-    for skipped in range(MAX_IN_A_ROW):
-        try:
-            return {**read(row, generator), "seed": draw.seed, "skipped": skipped}
-        except UnusableRow as error:
-            report_unusable(name, row, error)
-            row = int(generator.integers(length))
-    raise RuntimeError(
-        f"{name}: {MAX_IN_A_ROW} rows in a row could not be used, the last is row {row}; look at the warnings above "
-        "and mend the source or its columns."
-    )
-
-
-def report_unusable(name: str, row: Any, error: UnusableRow) -> None:
-    """One warning for each kind of defect of a source; the trainer logs how many there are."""
-    kind = str(error).partition(":")[0]
-    if (name, kind) not in _REPORTED:
-        _REPORTED.add((name, kind))
-        logger.warning("%s: row %s is skipped (%s). Further rows like it are counted, not shown.", name, row, error)
 
 
 class SourcePairs(KeyedDataset):
-    """Pairs of one map-style source.
+    """Pairs of one source with random access.
+
+    With `sampling` an unusable row is replaced by a random other one. Without, it is an error, since leaving it out
+    would change what is measured.
 
     Args:
-        spec: Where it is and how it is read.
-        sampling: Draw texts at random; otherwise the first, for evaluation.
-        texts_per_image: Image-text with `sampling`: texts drawn for each picture.
-        rows: The source already opened (`open_source`); opened here by default.
+        spec: The source.
+        sampling: Draw texts at random; False takes the first ones, for evaluation.
+        texts_per_image: Texts drawn for each image, with `sampling`.
+        rows: The source already opened; by default `open_source` opens it.
 
-    Items: {"image", "text"} or {"first_text", "text"}, "text" being a list with several texts an image. With `sampling`
-    also "seed" and "skipped", see `first_usable`; without, an unusable row is an error, since leaving it out would
-    change what is measured.
+    Returns:
+        Items {"image", "text"} or {"first_text", "text"}; "text" is a list when an image has several texts. With
+        `sampling` also "seed" and "skipped", see `first_usable`.
+
+    Raises:
+        ValueError: The source has no rows or streams, or `texts_per_image` does not fit its kind.
+
+    Example:
+        >>> from clippo.data import SourcePairs, SourceSpec
+        >>> spec = SourceSpec("docs/pictures/queries.json", "text_text", caption_columns=["text", "picture"])
+        >>> SourcePairs(spec, sampling=False)[0]
+        {'first_text': 'Schmetterling', 'text': 'butterfly'}
     """
 
-    def __init__(self, spec: SourceSpec, sampling: bool = True, texts_per_image: int = 1, rows=None):
+    def __init__(
+        self, spec: SourceSpec, sampling: bool = True, texts_per_image: int = 1, rows: datasets.Dataset | None = None
+    ):
         if texts_per_image < 1:
-            raise ValueError(f"texts_per_image is a positive number, got {texts_per_image}.")
+            raise ValueError(f"texts_per_image must be a positive number, got {texts_per_image}.")
         if texts_per_image > 1 and spec.kind == "text_text":
-            raise ValueError(f"{spec.name}: texts_per_image={texts_per_image} is for pictures; pairs of texts take 1.")
+            raise ValueError(f"{spec.name}: texts_per_image={texts_per_image} is for images; pairs of texts take 1.")
         self.spec, self.sampling, self.texts_per_image = spec, sampling, texts_per_image
         if rows is None and spec.streaming:
             raise ValueError(f"{spec.name} is read by row numbers, which a stream does not have; set streaming: false.")
-        self.rows = open_source(spec) if rows is None else rows
+        self.rows: Rows = open_source(spec) if rows is None else rows
         if spec.text_column is not None:
-            self.rows = self._split_documents(self.rows)
+            self.rows = _split_documents(spec, self.rows)
         if not len(self.rows):
-            raise ValueError(f"{spec.name} has no rows.")
-
-    def _split_documents(self, documents: datasets.Dataset) -> datasets.Dataset:
-        spec = self.spec
-        options = {"column": spec.text_column, "min_chars": spec.min_chars, "max_chars": spec.max_chars}
-        pairs = documents.map(
-            sentence_pairs,
-            batched=True,
-            batch_size=16,  # documents may be books
-            remove_columns=documents.column_names,
-            fn_kwargs={**options, "rules": RULES_VERSION},
-            features=PAIR_FEATURES,
-            desc=f"Splitting {spec.name} into sentences",
-        )
-        usable = pairs.filter(lambda first: [text is not None for text in first], input_columns="first", batched=True)
-        if not len(usable):
-            raise ValueError(
-                f"{spec.name}: no document of {len(documents)} has two consecutive sentences of {spec.min_chars} to "
-                f"{spec.max_chars} characters; widen min_chars and max_chars, or check text_column."
-            )
-        if len(usable) < len(pairs):
-            logger.warning(
-                "%s: %d of %d documents have no two consecutive sentences and are left out.",
-                spec.name,
-                len(pairs) - len(usable),
-                len(documents),
-            )
-        return usable
+            raise ValueError(f"{spec.name} has no rows; check its path and split.")
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: Draw | int) -> dict:
+    def __getitem__(self, key: SampleKey | int) -> dict:
         if self.sampling:
-            return first_usable(self.read, as_draw(key), len(self), self.spec.name)
+            return draw_item(self.read, as_key(key), len(self), self.spec.name)
         try:
             return self.read(int(key), None)
         except UnusableRow as error:
@@ -129,35 +77,110 @@ class SourcePairs(KeyedDataset):
             ) from error
 
     def read(self, row: int, generator: np.random.Generator | None) -> dict:
-        """One row as an item. Raises `UnusableRow`."""
+        """Item of one row.
+
+        Args:
+            row: Number of the row.
+            generator: Source of randomness; None takes the first texts.
+
+        Raises:
+            UnusableRow: The row gives no item.
+        """
         cells = self.rows[row]
         if self.spec.kind == "image_text":
             return image_text_item(cells, self.spec, generator, self.texts_per_image)
         return text_text_item(cells, self.spec, generator)
 
 
-class PairMixture(KeyedDataset):
-    """Several sources by their weights, exactly so in every batch.
-
-    The first source defines the epoch, see `DrawSampler`. Items are those of the sources.
+def draw_item(read: Callable[[int, np.random.Generator], dict], key: SampleKey, length: int, name: str) -> dict:
+    """Item of a key; an unusable row is replaced by rows that the generator of the key draws.
 
     Args:
-        sources: `SourcePairs` and the like, each with a `read(row, generator)`.
+        read: Makes an item of a row number and a generator; raises `UnusableRow`.
+        key: Key of the item.
+        length: Rows of the source.
+        name: Name of the source in messages.
+    """
+
+    def candidates() -> Iterator[tuple[int, Callable[[], dict]]]:
+        generator, row = key.generator(), key.row
+        while True:
+            yield row, partial(read, row, generator)
+            row = int(generator.integers(length))
+
+    return first_usable(candidates(), key.seed, name)
+
+
+def _split_documents(spec: SourceSpec, documents: datasets.Dataset) -> datasets.Dataset:
+    """Documents as rows of two consecutive sentences, cached by `datasets`."""
+    options = {"column": spec.text_column, "min_chars": spec.min_chars, "max_chars": spec.max_chars}
+    pairs = documents.map(
+        sentence_pairs,
+        batched=True,
+        batch_size=16,  # documents may be books
+        remove_columns=documents.column_names,
+        fn_kwargs={**options, "rules": RULES_VERSION},
+        features=PAIR_FEATURES,
+        desc=f"Splitting {spec.name} into sentences",
+    )
+    usable = pairs.filter(lambda first: [text is not None for text in first], input_columns="first", batched=True)
+    if not len(usable):
+        raise ValueError(
+            f"{spec.name}: no document of {len(documents)} has two consecutive sentences of {spec.min_chars} to "
+            f"{spec.max_chars} characters; widen min_chars and max_chars, or check text_column."
+        )
+    if len(usable) < len(pairs):
+        logger.warning(
+            "%s: %d of %d documents have no two consecutive sentences and are left out.",
+            spec.name,
+            len(pairs) - len(usable),
+            len(documents),
+        )
+    return usable
+
+
+class PairMixture(KeyedDataset):
+    """Several sources, mixed in every batch by exact shares.
+
+    The first source defines the epoch, see `KeyedSampler`.
+
+    Args:
+        sources: `SourcePairs`, or data sets with a method `read(row, generator)`.
         weights: Shares of the batch, which sum to 1.
-        names: What messages call the sources.
+        names: Names of the sources in messages.
+
+    Returns:
+        The items of the sources.
+
+    Raises:
+        ValueError: The weights do not sum to 1.
+
+    Example:
+        >>> from clippo.data import PairMixture, SourceSpec
+        >>> file = "docs/pictures/queries.json"
+        >>> specs = [
+        ...     SourceSpec(file, "text_text", name="names", weight=0.75, caption_columns=["text", "picture"]),
+        ...     SourceSpec(file, "text_text", name="languages", weight=0.25, caption_columns=["text", "language"]),
+        ... ]
+        >>> mixture = PairMixture.from_specs(specs)
+        >>> [key.source for key in mixture.train_sampler(batch_size=4, seed=0)][:8]
+        [0, 0, 0, 1, 0, 0, 0, 1]
     """
 
     def __init__(self, sources: Sequence[SourcePairs], weights: Sequence[float], names: Sequence[str]):
-        rows_per_batch(weights, names, 10**6)  # the sum is checked here and not at the first batch
+        rows_per_batch(weights, names, 10**6)  # checks the sum now and not at the first batch
         self.sources, self.weights, self.names = list(sources), list(weights), list(names)
 
     @classmethod
     def from_specs(cls, specs: Sequence[SourceSpec], texts_per_image: int = 1) -> "PairMixture":
-        """Opens the sources.
+        """Open the sources of a recipe.
+
+        Args:
+            specs: The sources.
+            texts_per_image: As for `SourcePairs`.
 
         Raises:
-            ValueError: Several texts an image beside pairs of texts, weights that do not sum to 1, or what
-                `open_source` raises.
+            ValueError: The sources do not go together, or `open_source` raises it.
         """
         check_mixture(specs, texts_per_image)
         return cls(
@@ -166,24 +189,36 @@ class PairMixture(KeyedDataset):
             [spec.name for spec in specs],
         )
 
-    def train_sampler(self, batch_size: int, seed: int, processes: int = 1) -> DrawSampler:
+    def train_sampler(self, batch_size: int, seed: int, processes: int = 1) -> KeyedSampler:
+        """Order of a training run; `ContrastiveTrainer` asks for it.
+
+        Args:
+            batch_size: Batch size of one process.
+            seed: Seed of the run.
+            processes: Number of processes that share the batches.
+        """
         counts = rows_per_batch(self.weights, self.names, batch_size)
         shares = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))
         logger.info("Rows of each batch of %d: %s", batch_size, shares)
-        return DrawSampler([len(source) for source in self.sources], counts, self.names, seed, processes)
+        return KeyedSampler([len(source) for source in self.sources], counts, self.names, seed, processes)
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
 
-    def __getitem__(self, key: Draw) -> dict:
-        if not isinstance(key, Draw):
+    def __getitem__(self, key: SampleKey) -> dict:
+        if not isinstance(key, SampleKey):
             raise TypeError(f"A mixture is read by keys of its train_sampler, not by {key!r}.")
         source = self.sources[key.source]
-        return first_usable(source.read, key, len(source), self.names[key.source])
+        return draw_item(source.read, key, len(source), self.names[key.source])
 
 
 def check_mixture(specs: Sequence[SourceSpec], texts_per_image: int) -> None:
-    """What a mixture cannot be, said before anything is opened."""
+    """Raise `ValueError` for sources that do not go together, before any is opened.
+
+    Args:
+        specs: The sources.
+        texts_per_image: Texts drawn for each image.
+    """
     if not specs:
         raise ValueError("There are no sources: name at least one.")
     rows_per_batch([spec.weight for spec in specs], [spec.name for spec in specs], 10**6)

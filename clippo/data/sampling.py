@@ -1,7 +1,7 @@
-"""Which row is drawn, and with which random numbers: an order of keys instead of a global generator.
+"""Order of training samples as keys.
 
-A training item is a pure function of its key. Workers, processes and restarts can then not change what a run sees: the
-order of keys follows from the seed alone, and Trainer skips to any place in it without loading anything.
+A sample is a pure function of its key. The order of keys follows from the seed alone, so workers, processes and
+restarts do not change what a run sees. Trainer skips to any place of the order without loading anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,29 +12,45 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 
-class Draw(NamedTuple):
-    """The key of one training item."""
+class SampleKey(NamedTuple):
+    """Key of one training sample.
 
-    source: int  # which data set of a mixture
+    Attributes:
+        source: Number of the data set in a mixture.
+        row: Row of the data set.
+        seed: Seed of everything random about the sample: caption, language, augmentation.
+
+    Example:
+        >>> from clippo.data.sampling import SampleKey
+        >>> int(SampleKey(source=0, row=7, seed=3).generator().integers(10))
+        8
+    """
+
+    source: int
     row: int
-    seed: int  # of everything that is random about the item: caption, language, augmentation
+    seed: int
 
     def generator(self) -> np.random.Generator:
+        """Random generator of the sample."""
         return np.random.default_rng(self.seed)
 
 
-def as_draw(key: "Draw | int") -> Draw:
-    """A key as it is; for a plain row number one with random numbers from torch's global generator."""
-    return key if isinstance(key, Draw) else Draw(0, int(key), int(torch.randint(2**62, ())))
+def as_key(key: "SampleKey | int") -> SampleKey:
+    """Key of a sample.
+
+    Args:
+        key: A key, or a row number, which gets a seed from torch's global generator.
+    """
+    return key if isinstance(key, SampleKey) else SampleKey(0, int(key), int(torch.randint(2**62, ())))
 
 
 def rows_per_batch(weights: Sequence[float], names: Sequence[str], batch_size: int) -> list[int]:
-    """How many rows of a batch each source gets: its share, rounded so that they add up (largest remainders first).
+    """Rows of each source in a batch, rounded so that they add up (largest remainders first).
 
     Args:
         weights: Shares, which sum to 1.
-        names: What errors call the sources.
-        batch_size: Of one process.
+        names: Names of the sources in errors.
+        batch_size: Batch size of one process.
 
     Raises:
         ValueError: The shares do not sum to 1, or one is less than a row.
@@ -55,22 +71,33 @@ def rows_per_batch(weights: Sequence[float], names: Sequence[str], batch_size: i
     return counts.tolist()
 
 
-class DrawSampler(Sampler):
-    """Keys in blocks of one batch, every block with the same number of rows of each source.
+class KeyedSampler(Sampler):
+    """Keys in blocks of one batch; every block has the same number of rows of each source.
 
-    An epoch ends when the first source has been read once. Every source is read in passes, each a new permutation;
-    what does not fill a last batch is left out of its pass, so that no batch holds a row twice. The other sources go on
-    at the next epoch where they stopped.
+    An epoch ends when the first source was read once. Every source is read in passes, each a new permutation. Rows that
+    do not fill a last batch are left out of their pass, so no batch holds a row twice. The other sources continue in
+    the next epoch where they stopped.
 
-    Blocks are dealt out to processes in turn. W processes with blocks of b rows see in every step what one process
-    with blocks of W*b rows sees, if the shares of b are whole numbers of rows.
+    Processes take blocks in turn. W processes with blocks of b rows see in every step what one process with blocks of
+    W*b rows sees, if the shares of b are whole numbers of rows.
 
     Args:
         lengths: Rows of each source.
         counts: Rows of each source in a block, see `rows_per_batch`.
-        names: What errors call the sources.
-        seed: Decides the order and every key's own seed.
-        processes: W.
+        names: Names of the sources in errors.
+        seed: Seed of the order and of the seeds of all keys.
+        processes: Number of processes W.
+
+    Raises:
+        ValueError: A source has fewer rows than one step takes.
+
+    Example:
+        >>> from clippo.data.sampling import KeyedSampler
+        >>> keys = list(KeyedSampler([4, 9], [2, 1], ["photos", "books"], seed=0))
+        >>> [key.source for key in keys]
+        [0, 0, 1, 0, 0, 1]
+        >>> sorted(key.row for key in keys if key.source == 0)
+        [0, 1, 2, 3]
     """
 
     def __init__(
@@ -83,19 +110,24 @@ class DrawSampler(Sampler):
                     "lower per_device_train_batch_size or the source's weight."
                 )
         self.counts, self.seed, self.epoch = list(counts), seed, 0
-        # Whole rounds of all processes, so that passes begin at the same step whatever their number.
+        # Whole rounds of all processes, so that passes begin at the same step with any number of them.
         self.blocks_per_pass = [
             length // (count * processes) * processes for length, count in zip(lengths, counts, strict=True)
         ]
         self.lengths = list(lengths)
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.blocks_per_pass[0] * sum(self.counts)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleKey]:
         first = self.epoch * self.blocks_per_pass[0]
         passes: list[tuple[int, np.ndarray, np.ndarray] | None] = [None] * len(self.counts)
         for block in range(first, first + self.blocks_per_pass[0]):
@@ -105,7 +137,7 @@ class DrawSampler(Sampler):
                     passes[source] = number, *self._one_pass(source, number)
                 _, rows, seeds = passes[source]
                 for i in range(place * count, (place + 1) * count):
-                    yield Draw(source, int(rows[i]), int(seeds[i]))
+                    yield SampleKey(source, int(rows[i]), int(seeds[i]))
 
     def _one_pass(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.seed, source, number])
@@ -113,14 +145,25 @@ class DrawSampler(Sampler):
 
 
 class KeyedDataset(Dataset):
-    """A map-style data set whose items are read by `Draw`; plain row numbers work too, see `as_draw`."""
+    """Map-style data set that is read by `SampleKey`, or by row number with a random seed.
 
-    def train_sampler(self, batch_size: int, seed: int, processes: int = 1) -> DrawSampler:
-        """The order of a training run; `ContrastiveTrainer` asks for it.
+    Example:
+        >>> from clippo.data.sampling import KeyedDataset, as_key
+        >>> class Numbers(KeyedDataset):
+        ...     def __len__(self):
+        ...         return 4
+        ...     def __getitem__(self, key):
+        ...         return as_key(key).row
+        >>> sorted(Numbers()[key] for key in Numbers().train_sampler(batch_size=2, seed=0))
+        [0, 1, 2, 3]
+    """
+
+    def train_sampler(self, batch_size: int, seed: int, processes: int = 1) -> KeyedSampler:
+        """Order of a training run; `ContrastiveTrainer` asks for it.
 
         Args:
-            batch_size: Of one process.
-            seed: Of the run.
-            processes: How many share the batches.
+            batch_size: Batch size of one process.
+            seed: Seed of the run.
+            processes: Number of processes that share the batches.
         """
-        return DrawSampler([len(self)], [batch_size], ["The data set"], seed, processes)
+        return KeyedSampler([len(self)], [batch_size], ["The data set"], seed, processes)

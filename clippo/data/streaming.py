@@ -1,9 +1,11 @@
-"""Pairs from sources too large for random access: WebDataset shards, hub data sets read on the fly."""
+"""Pairs from sources too large for random access: WebDataset shards and data sets that are read from the hub."""
 
 import logging
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count as count_up
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,53 +14,68 @@ import torch
 from torch.utils.data import IterableDataset
 
 from clippo.data.damage import find_unreadable
-from clippo.data.mixture import MAX_IN_A_ROW, check_mixture, report_unusable
-from clippo.data.pictures import UnusableRow
-from clippo.data.samples import document_item, image_text_item, text_text_item
+from clippo.data.mixture import check_mixture
+from clippo.data.samples import document_item, first_usable, image_text_item, text_text_item
 from clippo.data.sampling import rows_per_batch
-from clippo.data.sources import open_source
+from clippo.data.sources import Rows, open_source
 from clippo.data.specs import SourceSpec
 
 logger = logging.getLogger(__name__)
 
 
 class StreamedRow(NamedTuple):
-    """A row as it was read, nothing of it decoded."""
+    """Row of a stream, not decoded yet.
 
-    number: int  # in its pass
+    Attributes:
+        number: Number of the row in its pass.
+        cells: Cells by column.
+        seed: Seed of its sample.
+    """
+
+    number: int
     cells: dict
     seed: int
 
 
 class PairStream(IterableDataset):
-    """An endless stream of pairs, the sources mixed by exact shares in every batch.
+    """Endless stream of pairs; the sources are mixed in every batch by exact shares.
 
-    Every process, and every worker of it, reads its own shards; where a source has fewer shards than there are readers,
-    its own rows of all shards. Shards and, within a buffer, rows are shuffled anew in every pass; the order follows
-    from the seed, the number of processes and the number of workers alone.
+    Every worker of every process reads its own shards. Where a source has fewer shards than there are readers, each
+    reader takes its own rows of all shards. Every pass shuffles the shards anew and, within a buffer, the rows. The
+    order depends on the seed, the number of processes and the number of workers alone.
 
-    Place n of a source in the stream belongs to row n. When that row is unusable, a row of the next batch stands in for
-    it, and comes again at its own place. Hence what a place holds never depends on whether earlier rows were usable,
-    and a resumed run can pass over rows without decoding them (`skip_batches`).
+    Place n of a source in the stream belongs to row n. An unusable row is replaced by a row of the next batch, which
+    also comes again at its own place. So the content of a place never depends on earlier rows, and a resumed run skips
+    rows without decoding them (`skip_batches`).
 
     A document gives one pair in a pass, drawn anew each time. Neighbouring pairs of one document would meet in the same
     batch, where the sentence that they share counts as its own negative.
 
     Args:
-        specs: The sources, all of them streaming.
-        batch_size: Of one process; the data loader's batches must be of this size for the shares to hold.
-        seed: Of the order and of every item's random numbers.
+        specs: The sources, all with `streaming`.
+        batch_size: Batch size of one process; the data loader must use it too.
+        seed: Seed of the order and of all samples.
         texts_per_image: As for `SourcePairs`.
-        process, processes: Which of how many this is.
+        process: Number of this process.
+        processes: Number of processes.
         buffer_size: Rows among which the next one is drawn.
 
     Attributes:
-        skip_batches: Set it before the data loader starts to the number of batches that are going to be thrown away,
-            for instance by Accelerate's `skip_first_batches`. They then hold None in place of every item, which
-            `ContrastiveCollator` makes an empty batch of; what follows is what would have followed.
+        skip_batches: Number of batches that a resumed run discards. Set it before the data loader starts. These batches
+            hold None for every item, and `ContrastiveCollator` makes an empty batch of them.
+
+    Raises:
+        ValueError: A source does not stream, or the sources do not go together.
+
+    Example:
+        >>> from clippo.data import PairStream, SourceSpec
+        >>> columns = ["text", "picture"]
+        >>> spec = SourceSpec("docs/pictures/queries.json", "text_text", caption_columns=columns, streaming=True)
+        >>> sorted(next(iter(PairStream([spec], batch_size=8, seed=0))))
+        ['first_text', 'seed', 'skipped', 'text']
     """
 
-    shards_itself = True  # Accelerate must not divide it once more
+    shards_itself = True  # tells the trainer that Accelerate must not divide it once more
 
     def __init__(
         self,
@@ -73,7 +90,7 @@ class PairStream(IterableDataset):
         check_mixture(specs, texts_per_image)
         mapped = [spec.name for spec in specs if not spec.streaming]
         if mapped:
-            raise ValueError(f"{', '.join(mapped)} does not stream; set streaming: true, or read it by PairMixture.")
+            raise ValueError(f"{', '.join(mapped)} does not stream; set streaming: true, or use PairMixture.")
         self.specs, self.seed, self.texts_per_image = list(specs), seed, texts_per_image
         self.process, self.processes, self.buffer_size = process, processes, buffer_size
         self.counts = rows_per_batch([spec.weight for spec in specs], [spec.name for spec in specs], batch_size)
@@ -84,7 +101,7 @@ class PairStream(IterableDataset):
         worker = torch.utils.data.get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         part, parts = self.process * workers + number, self.processes * workers
-        # The data loader takes batches from its workers in turn, so these are the ones of this worker.
+        # The data loader takes batches from its workers in turn, and skips as many of this worker.
         skipped = len(range(number, self.skip_batches, workers))
         for _ in range(skipped):
             yield from [None] * sum(self.counts)
@@ -94,55 +111,39 @@ class PairStream(IterableDataset):
                 yield from islice(stream, count)
 
     def _items(self, source: int, part: int, parts: int, skipped_batches: int) -> Iterator[dict]:
-        """Items of one source without end, each with the number of rows passed over for it."""
+        """Items of one source without end."""
         spec, count = self.specs[source], self.counts[source]
         make = self._maker(spec)
         rows = self._rows(source, part, parts)
         for _ in range(skipped_batches * count):
             next(rows)
-        ahead: deque[StreamedRow] = deque()  # rows after the current one, read early as stand-ins; empty in good times
+        ahead: deque[StreamedRow] = deque()  # rows after the current one, read early as replacements
+
+        def candidates(own: StreamedRow) -> Iterator[tuple[str, Callable[[], dict]]]:
+            row = own
+            for skipped in count_up():
+                yield f"{row.number} of a pass of the stream", partial(make, row.cells, np.random.default_rng(own.seed))
+                # The row of the next batch at this place, so that every unusable row of a batch gets another one.
+                while len(ahead) < count + skipped:
+                    ahead.append(next(rows))
+                row = ahead[count + skipped - 1]
+
         while True:
             own = ahead.popleft() if ahead else next(rows)
-            row = own
-            for skipped in range(MAX_IN_A_ROW):
-                try:
-                    yield {**make(row.cells, np.random.default_rng(own.seed)), "seed": own.seed, "skipped": skipped}
-                    break
-                except UnusableRow as error:
-                    report_unusable(spec.name, f"{row.number} of a pass of the stream", error)
-                    # The next batch's row at this place: other unusable rows of this batch have other stand-ins.
-                    while len(ahead) < count + skipped:
-                        ahead.append(next(rows))
-                    row = ahead[count + skipped - 1]
-            else:
-                raise RuntimeError(
-                    f"{spec.name}: {MAX_IN_A_ROW} rows in a row could not be used, the last is row {row.number}; look "
-                    "at the warnings above and mend the source or its columns."
-                )
+            yield first_usable(candidates(own), own.seed, spec.name)
 
     def _maker(self, spec: SourceSpec) -> Callable[[dict, np.random.Generator], dict]:
+        """Function that makes an item of cells and a generator."""
         if spec.kind == "image_text":
             return lambda cells, generator: image_text_item(cells, spec, generator, self.texts_per_image)
         make = text_text_item if spec.text_column is None else document_item
         return lambda cells, generator: make(cells, spec, generator)
 
     def _rows(self, source: int, part: int, parts: int) -> Iterator[StreamedRow]:
-        """Row by row in shuffled order, pass after pass."""
-        spec, rows, step = self.specs[source], self.rows[source], 1
-        if parts > 1 and rows.num_shards >= parts:
-            rows = rows.shard(num_shards=parts, index=part)
-        elif parts > 1:
-            step = parts
-            logger.warning(
-                "%s has %d shards for %d readers (processes times workers): every reader reads all of them and takes "
-                "its own rows. More shards are faster.",
-                spec.name,
-                rows.num_shards,
-                parts,
-            )
-        number_of_pass = 0
-        while True:
-            # Seeded alike for all readers when they take turns on the same rows, or rows would be lost and doubled.
+        """Rows of one reader in shuffled order, pass after pass."""
+        spec, (rows, step) = self.specs[source], _share(self.specs[source], self.rows[source], parts, part)
+        for number_of_pass in count_up():
+            # All readers take the same seed when they take turns on the same rows; else rows would be lost and doubled.
             shuffled = rows.shuffle(seed=self.seed + source, buffer_size=self.buffer_size)
             shuffled.set_epoch(number_of_pass)
             seeds = np.random.default_rng([self.seed, source, part, number_of_pass])
@@ -153,7 +154,7 @@ class PairStream(IterableDataset):
                     cells = {column: values[0] for column, values in batch.items()}
                     yield StreamedRow(count, cells, int(seeds.integers(2**62)))
                     count += 1
-            except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
+            except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow raises ValueErrors
                 where = find_unreadable(spec.path, spec.name) or f"a shard of {spec.path}"
                 raise RuntimeError(
                     f"{spec.name}: {where} cannot be read ({type(error).__name__}: {error}); found after {count} rows "
@@ -163,4 +164,18 @@ class PairStream(IterableDataset):
                 raise ValueError(
                     f"{spec.name} has no rows for reader {part} of {parts}; use fewer processes or workers."
                 )
-            number_of_pass += 1
+
+
+def _share(spec: SourceSpec, rows: Rows, parts: int, part: int) -> tuple[Rows, int]:
+    """Rows of one reader, and the step to take among them: 1 for shards of its own."""
+    if parts > 1 and rows.num_shards >= parts:
+        return rows.shard(num_shards=parts, index=part), 1
+    if parts > 1:
+        logger.warning(
+            "%s has %d shards for %d readers (processes times workers): every reader reads all of them and takes its "
+            "own rows. More shards are faster.",
+            spec.name,
+            rows.num_shards,
+            parts,
+        )
+    return rows, parts

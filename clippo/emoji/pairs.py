@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 from PIL import Image as PILImage
 
 from clippo.data.samples import draw_several
-from clippo.data.sampling import Draw, KeyedDataset, as_draw
+from clippo.data.sampling import KeyedDataset, SampleKey, as_key
 
 
 class EmojiPairs(KeyedDataset):
@@ -136,11 +136,11 @@ class EmojiPairs(KeyedDataset):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, key: Draw | int) -> dict:
+    def __getitem__(self, key: SampleKey | int) -> dict:
         if not self.sampling:
             ((picture, language, name, _),) = self._items[key]
             return {"image": self.images[picture], "text": name, "language": language, "picture": picture}
-        draw = as_draw(key)
+        draw = as_key(key)
         generator = draw.generator()
         drawn = self._draw_rows(self._items[draw.row], generator)
         texts = [self._draw_text(name, keywords, generator) for _, _, name, keywords in drawn]

@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
+
+from clippo.data.samples import image_bytes
 
 logger = logging.get_logger(__name__)
 
@@ -71,31 +72,11 @@ def cell_fingerprint(cell: Any) -> str:
     Args:
         cell: `{"bytes", "path"}`, bytes, a file name or address, a PIL image or an array.
     """
-    content = cell_bytes(cell)
+    content = image_bytes(cell)
     if content is not None:
         return digest(content)
     array = np.asarray(cell)
     return digest(getattr(cell, "mode", None), str(array.dtype), list(array.shape), array.tobytes())
-
-
-def cell_bytes(cell: Any) -> bytes | None:
-    """The encoded file behind a picture of a data set, or None where there is none.
-
-    Raises:
-        FileNotFoundError: the cell is a file name or an address, and nothing is there.
-    """
-    if isinstance(cell, dict):
-        if cell.get("bytes") is not None:
-            return cell["bytes"]
-        cell = cell.get("path")
-        if cell is None:
-            return b""
-    if isinstance(cell, bytes):
-        return cell
-    if not isinstance(cell, str | Path):
-        return None
-    with fsspec.open(str(cell), "rb") as file:  # streamed folders of pictures come as addresses
-        return file.read()
 
 
 class EmbeddingCache:

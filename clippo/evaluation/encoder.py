@@ -1,6 +1,5 @@
 """Embeds whole data sets: in parts that a cache keeps, shared out among processes, broken pictures counted."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -8,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import distributed
 from tqdm.auto import tqdm
 
+from clippo.data.samples import UnusableRow, read_image
 from clippo.evaluation.cache import (
     EmbeddingCache,
-    cell_bytes,
     cell_fingerprint,
     digest,
     model_fingerprint,
@@ -220,18 +218,10 @@ def _parts(items: Iterable, size: int) -> Iterator[tuple[int, int, list]]:
 
 
 def _decode(cell: Any) -> Any:
-    """What the processor takes, or the exception that says why there is nothing."""
+    """Decoded image, or the exception that says why there is none."""
     try:
-        content = cell_bytes(cell)
-        if content is None:
-            return cell
-        if not content:
-            return ValueError("there is no picture in this row")
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return image.copy()
-    # Damaged files raise nearly everything: OSError, SyntaxError, ValueError, Image.DecompressionBombError, ...
-    except Exception as error:
+        return read_image(cell)
+    except UnusableRow as error:
         return error
 
 

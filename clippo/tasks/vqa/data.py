@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from clippo.data.pictures import UnusableRow, read_picture
+from clippo.data.samples import UnusableRow, read_image
 from clippo.data.sources import has_splits, load_rows
 from clippo.tasks.vqa.answers import AnswerVocabulary
 
@@ -135,7 +135,7 @@ class VisualQuestions(Dataset):
     def _open(self, index: int) -> Any:
         image = self.images[index]
         try:
-            return read_picture(str(image) if isinstance(image, Path) else image)
+            return read_image(image)
         except UnusableRow as error:
             raise ValueError(f"Image {index} cannot be used, {error}; fix or drop its row.") from error
 

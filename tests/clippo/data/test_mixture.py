@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from clippo.data import ContrastiveCollator, PairMixture, SourcePairs, SourceSpec
-from clippo.data.sampling import Draw
+from clippo.data.sampling import SampleKey
 from clippo.data.sources import open_source
 from clippo.processing import ClippoProcessor
 
@@ -57,14 +57,14 @@ def books(tmp_path):
 
 
 def keys(pairs, row, count=40):
-    return [Draw(0, row, seed) for seed in range(count)]
+    return [SampleKey(0, row, seed) for seed in range(count)]
 
 
 def test_any_caption_is_drawn_and_the_first_evaluated(photos):
     pairs = SourcePairs(photos(caption_columns=["captions", "title"]))
     assert {pairs[key]["text"] for key in keys(pairs, 0)} == {"a red square", "red it is", "red"}
     assert {pairs[key]["text"] for key in keys(pairs, 1)} == {"a green square", "green it is"}, "an empty cell is none"
-    item = pairs[Draw(0, 2, 7)]
+    item = pairs[SampleKey(0, 2, 7)]
     assert item["image"].getpixel((5, 5))[2] > 250 and (item["seed"], item["skipped"]) == (7, 0)
     fixed = SourcePairs(photos(), sampling=False)
     assert [fixed[i]["text"] for i in range(2)] == ["a red square", "a green square"]
@@ -78,7 +78,7 @@ def test_one_field_is_drawn_before_a_text_in_it(photos):
 
 def test_a_caption_comes_again_only_after_all_others(photos):
     pairs = SourcePairs(photos(), texts_per_image=3)
-    texts = pairs[Draw(0, 0, 3)]["text"]
+    texts = pairs[SampleKey(0, 0, 3)]["text"]
     assert len(texts) == 3 and set(texts) == {"a red square", "red it is"}
 
 
@@ -99,15 +99,15 @@ def test_captions_of_one_row_as_pairs_of_texts(photos):
     assert drawn == {("a red square", "red it is"), ("red it is", "a red square")}
 
 
-@pytest.mark.parametrize(("spoilt", "reason"), [("broken", "broken picture"), ("no_caption", "no caption")])
+@pytest.mark.parametrize(("spoilt", "reason"), [("broken", "broken image"), ("no_caption", "no caption")])
 def test_unusable_rows_are_replaced_counted_and_said_once(photos, caplog, spoilt, reason):
     spec = photos(**{spoilt: (0, 1)}, name=f"spoilt {spoilt}")
     pairs = SourcePairs(spec)
     with caplog.at_level(logging.WARNING):
-        items = [pairs[Draw(0, row, seed)] for row in range(6) for seed in range(20)]
+        items = [pairs[SampleKey(0, row, seed)] for row in range(6) for seed in range(20)]
     assert not {"red", "green"} & {item["text"].removesuffix(" it is") for item in items}
     assert all((item["skipped"] > 0) == (i < 40) for i, item in enumerate(items))
-    assert pairs[Draw(0, 0, 5)]["text"] == items[5]["text"], "the replacement belongs to the key too"
+    assert pairs[SampleKey(0, 0, 5)]["text"] == items[5]["text"], "the replacement belongs to the key too"
     assert caplog.text.count(reason) == 1
     with pytest.raises(ValueError, match=f"row 0 cannot be evaluated .{reason}"):
         SourcePairs(spec, sampling=False)[0]
@@ -116,7 +116,7 @@ def test_unusable_rows_are_replaced_counted_and_said_once(photos, caplog, spoilt
 def test_a_source_without_a_usable_row_ends_the_run(photos):
     pairs = SourcePairs(photos(broken=range(6)))
     with pytest.raises(RuntimeError, match="photos: 100 rows in a row could not be used"):
-        pairs[Draw(0, 0, 0)]
+        pairs[SampleKey(0, 0, 0)]
 
 
 def test_a_mixture_through_loader_and_collator(photos, books):
@@ -200,4 +200,4 @@ def test_a_real_data_set(shared):
     pairs = SourcePairs(SourceSpec(path=str(file), caption_columns=["captions", "captions_ar"]))
     texts = {pairs[key]["text"] for key in keys(pairs, 0, 80)}
     assert texts == {*pairs.rows[0]["captions"], *pairs.rows[0]["captions_ar"]}
-    assert pairs[Draw(0, 0, 0)]["image"].size == (160, 160)
+    assert pairs[SampleKey(0, 0, 0)]["image"].size == (160, 160)

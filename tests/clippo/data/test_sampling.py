@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from clippo.data.sampling import DrawSampler, rows_per_batch
+from clippo.data.sampling import KeyedSampler, rows_per_batch
 
 NAMES = ["photos", "books", "speeches"]
 
@@ -30,13 +30,13 @@ def test_shares_that_cannot_be():
     with pytest.raises(ValueError, match=r"books has a weight of 0\.01.*make the batch 100 or larger"):
         rows_per_batch([0.99, 0.01], NAMES[:2], 10)
     with pytest.raises(ValueError, match="books has 5 rows, but a batch takes 3 of them on each of 2 processes"):
-        DrawSampler([100, 5], [3, 3], NAMES[:2], seed=0, processes=2)
+        KeyedSampler([100, 5], [3, 3], NAMES[:2], seed=0, processes=2)
 
 
 @settings(max_examples=30)
 @given(st.integers(8, 60), st.integers(4, 60), st.integers(1, 4), st.integers(1, 4), st.integers(0, 3))
 def test_every_block_has_its_shares_and_no_row_twice(first, second, a, b, epoch):
-    sampler = DrawSampler([first, second], [a, b], NAMES[:2], seed=5)
+    sampler = KeyedSampler([first, second], [a, b], NAMES[:2], seed=5)
     sampler.set_epoch(epoch)
     keys = list(sampler)
     assert len(keys) == len(sampler)
@@ -49,7 +49,7 @@ def test_every_block_has_its_shares_and_no_row_twice(first, second, a, b, epoch)
 
 
 def test_a_small_source_goes_on_where_it_stopped():
-    sampler = DrawSampler([40, 10], [4, 2], NAMES[:2], seed=0)
+    sampler = KeyedSampler([40, 10], [4, 2], NAMES[:2], seed=0)
     rows = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -63,8 +63,8 @@ def test_a_small_source_goes_on_where_it_stopped():
 def test_processes_see_together_what_one_would(processes):
     """Through Accelerate's own sharding: step by step the same keys, over epochs in which the sources wrap."""
     lengths, counts = [50, 17], [3, 1]
-    alone = DrawSampler(lengths, [processes * count for count in counts], NAMES[:2], seed=1)
-    shared = DrawSampler(lengths, counts, NAMES[:2], seed=1, processes=processes)
+    alone = KeyedSampler(lengths, [processes * count for count in counts], NAMES[:2], seed=1)
+    shared = KeyedSampler(lengths, counts, NAMES[:2], seed=1, processes=processes)
     for epoch in range(3):
         alone.set_epoch(epoch)
         shared.set_epoch(epoch)

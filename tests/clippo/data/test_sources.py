@@ -14,7 +14,7 @@ from PIL import Image
 
 from clippo.data import PairStream, SourcePairs, SourceSpec
 from clippo.data.damage import find_unreadable
-from clippo.data.sampling import Draw
+from clippo.data.sampling import SampleKey
 from clippo.data.sources import open_source
 
 DOCUMENT = "One sentence is here. Two sentences are here."
@@ -80,7 +80,7 @@ def test_compressed_json_as_c4_has_it(tmp_path, streaming):
     with gzip.open(tmp_path / "c4-0.json.gz", "wt") as file:
         file.write(json.dumps({"text": DOCUMENT, "url": "a"}) + "\n")
     spec = SourceSpec(path=str(tmp_path / "*.json.gz"), kind="text_text", text_column="text", streaming=streaming)
-    item = next(iter(PairStream([spec], 1, seed=0))) if streaming else SourcePairs(spec)[Draw(0, 0, 0)]
+    item = next(iter(PairStream([spec], 1, seed=0))) if streaming else SourcePairs(spec)[SampleKey(0, 0, 0)]
     assert (item["first_text"], item["text"]) == ("One sentence is here.", "Two sentences are here.")
 
 
@@ -137,7 +137,7 @@ def test_texts_inside_json_of_a_shard(shard, streaming):
         items = list(itertools.islice(PairStream([spec], 1, seed=0), 80))
     else:
         pairs = SourcePairs(spec)
-        items = [pairs[Draw(0, row, seed)] for row in range(4) for seed in range(20)]
+        items = [pairs[SampleKey(0, row, seed)] for row in range(4) for seed in range(20)]
     found = {(item["image"].getpixel((0, 0))[0], item["text"]) for item in items}
     assert found == {(number, f"{field} {number}") for number in range(4) for field in ("title", "tag")}
     spec.caption_columns = ["json.title", "json.summary"]

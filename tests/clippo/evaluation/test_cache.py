@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from clippo.data.samples import image_bytes
 from clippo.evaluation.cache import (
     EmbeddingCache,
-    cell_bytes,
     cell_fingerprint,
     digest,
     model_fingerprint,
@@ -79,7 +79,7 @@ def test_pictures_are_told_apart_in_every_form(tmp_path):
     assert len({cell_fingerprint(cell) for cell in same}) == 1
     assert cell_fingerprint(red) != cell_fingerprint(blue)
     assert cell_fingerprint(Image.new("L", (4, 4))) != cell_fingerprint(Image.new("L", (2, 8)))
-    assert cell_bytes({"bytes": None, "path": None}) == b"" and cell_bytes(red) is None
+    assert image_bytes({"bytes": None, "path": None}) == b"" and image_bytes(red) is None
 
 
 def test_what_was_saved_is_loaded_and_damage_is_missing(tmp_path, caplog):

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.data.sampling import Draw, KeyedDataset
+from clippo.data.sampling import KeyedDataset, SampleKey
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.trainer import ContrastiveTrainer, retrieval_metrics
 
@@ -31,9 +31,9 @@ class Noise(KeyedDataset):
         return self.rows
 
     def __getitem__(self, key) -> torch.Tensor:
-        row = key.row if isinstance(key, Draw) else int(key)
+        row = key.row if isinstance(key, SampleKey) else int(key)
         fixed = np.random.default_rng(row).standard_normal((3, 32, 32))
-        drawn = key.generator().standard_normal((3, 32, 32)) if isinstance(key, Draw) else 0.0  # not in evaluation
+        drawn = key.generator().standard_normal((3, 32, 32)) if isinstance(key, SampleKey) else 0.0  # not in evaluation
         return torch.tensor(fixed + 0.3 * drawn, dtype=torch.float32)
 
 

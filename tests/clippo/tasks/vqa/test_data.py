@@ -67,7 +67,7 @@ def test_pictures_as_bytes_and_broken_ones(tmp_path):
     questions = VisualQuestions([{"bytes": buffer.getvalue(), "path": None}], [(0, "a?", ["no"])])
     assert questions[0]["image"].size == (3, 2)
     (tmp_path / "x.png").write_bytes(buffer.getvalue()[:40])
-    with pytest.raises(ValueError, match="Image 0 cannot be used, broken picture"):
+    with pytest.raises(ValueError, match="Image 0 cannot be used, broken image"):
         VisualQuestions([tmp_path / "x.png"], [(0, "a?", ["no"])])[0]
 
 
