@@ -122,8 +122,7 @@ def word_features(
     split = not isinstance(texts[0], str)
     rendered = tokenizer.render(list(texts), boxes=True, is_split_into_words=split, canvas_format=canvas_format)
     canvases = torch.from_numpy(rendered.canvases).to(next(model.parameters()).device)
-    skip = {"skip_blank_patches": model.config.skip_blank_patches}
-    hidden = getattr(model, "vision_model", model)(canvases, return_dict=True, **skip).last_hidden_state
+    hidden = getattr(model, "vision_model", model)(canvases, modality="text", return_dict=True).last_hidden_state
     size = {"canvas_size": model.config.canvas_size, "patch_size": model.config.patch_size}
     weights = [
         torch.from_numpy(patch_weights(boxes, word_spans(text), **size))

@@ -1,4 +1,4 @@
-"""The CLIPPO model. Import it as `clippo.modeling_clippo`, or simply from `clippo`."""
+"""The CLIPPO model. Import it as `clippo.modeling_clippo`, or from `clippo`."""
 
 from .configuration_clippo import ClippoConfig
 from .modeling_clippo import (
@@ -9,6 +9,7 @@ from .modeling_clippo import (
     ClippoOutput,
     ClippoPreTrainedModel,
     ClippoVisionModel,
+    ClippoVisionOutput,
 )
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline
 
@@ -21,5 +22,6 @@ __all__ = [
     "ClippoOutput",
     "ClippoPreTrainedModel",
     "ClippoVisionModel",
+    "ClippoVisionOutput",
     "ClippoVisualQuestionAnsweringPipeline",
 ]

@@ -1,4 +1,4 @@
-"""ClippoConfig: the shape of one CLIPPO model."""
+"""ClippoConfig: the shape of a CLIPPO model, the size presets, and what a saved folder tells transformers."""
 
 import math
 
@@ -14,8 +14,8 @@ SIZES = {
     "H": (1280, 32, 5120, 16),
 }
 
-# Which class a folder with remote code opens for each Auto class. transformers itself would remember only the one class
-# that was saved; a CLIPPO checkpoint serves all of them, so every config carries the whole map.
+# The class that each Auto class opens from a folder with remote code. transformers alone would write down only the
+# class that was saved; a CLIPPO checkpoint serves all of them, so every config has the whole map.
 AUTO_MAP = {
     "AutoConfig": "configuration_clippo.ClippoConfig",
     "AutoModel": "modeling_clippo.ClippoModel",
@@ -24,49 +24,68 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_clippo.ClippoForSequenceClassification",
     "AutoModelForVisualQuestionAnswering": "modeling_clippo.ClippoForVisualQuestionAnswering",
 }
+TOWER_AUTO_MAP = {**AUTO_MAP, "AutoModel": "modeling_clippo.ClippoVisionModel"}  # of a folder with a tower alone
+
+# The pipelines that a saved folder adds, by architecture: the class in the folder that serves the task, and the Auto
+# class that opens the model.
+CUSTOM_PIPELINES = {
+    "ClippoForVisualQuestionAnswering": {
+        "visual-question-answering": {
+            "impl": "pipeline_clippo.ClippoVisualQuestionAnsweringPipeline",
+            "pt": ["AutoModelForVisualQuestionAnswering"],
+            "type": "multimodal",
+        }
+    }
+}
 
 
 @strict
 class ClippoConfig(PreTrainedConfig):
-    """Configuration of a CLIPPO model; the defaults are the released B/16 (93,474,817 parameters).
+    """Config of a CLIPPO model. The defaults are those of the released B/16 (93,474,817 parameters).
 
-    There is one tower, so there is one flat config: no vision or text sub-config.
+    There is one tower, so there is one flat config without a vision or text sub-config.
 
     Args:
         hidden_size: Width of the tokens.
-        intermediate_size: Width of the MLP inside a block and inside the pooling head.
+        intermediate_size: Width of the MLP in the blocks and in the pooling head.
         num_hidden_layers: Number of pre-LN transformer blocks.
-        num_attention_heads: Attention heads, of the blocks and of the pooling head alike.
-        image_size: Side in pixels of the square canvas, or `[height, width]`. Photographs and rendered text share it.
-        patch_size: Side in pixels of a square patch; divides both sides of the canvas.
-        num_channels: Channels of the patch projection. One-channel canvases are repeated to this many.
-        projection_dim: Width of the embedding that images and texts are compared in.
+        num_attention_heads: Number of attention heads in the blocks and in the pooling head.
+        image_size: Side of the square canvas in pixels, or `[height, width]`. Images and rendered text share it.
+        patch_size: Side of a square patch in pixels. It divides both sides of the canvas.
+        num_channels: Channels of the patch projection. Canvases of one channel are repeated to this number.
+        projection_dim: Width of the embeddings of images and texts.
         hidden_act: Activation of the MLPs. The official model uses Flax's default, GELU in its tanh approximation.
         layer_norm_eps: Epsilon of every LayerNorm (Flax's default, not PyTorch's).
-        attention_dropout: Dropout on attention weights while training; 0 officially.
+        attention_dropout: Dropout on attention weights in training. The official value is 0.
         classifier_dropout: Dropout before every linear layer of the classification heads.
-        classifier_hidden_size: Width of a hidden layer in the classification heads; None for a linear head.
-        num_text_canvases: Canvases that `ClippoForSequenceClassification` reads as one input. 2: each text of a pair
-            has a canvas of its own, as the tokenizer's `pair_layout="two_canvas"` draws them.
-        logit_scale_init_value: Initial value of the learned log-temperature; `exp` of it multiplies the cosines.
-        logit_scale_max: Bound of that multiplier, None for none as officially (CLIP uses 100). Above it the temperature
-            gets no gradient.
-        logit_bias_init_value: Initial value of a learned number added to the scaled cosines, None for no such
-            parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
-        loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO's) or "sigmoid" (SigLIP's).
-        skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that a text costs
-            what its ink costs. Off for the official checkpoints, which were trained on the blank patches too; on for
-            new models, which begin with `from_preset`.
-        position_embedding_init: What the learned positions of a new model begin as: "normal", the official random
-            numbers, or "sincos2d", in which neighbours begin alike (ours; docs/guides/pretraining.md).
+        classifier_hidden_size: Width of a hidden layer in the classification heads. None means a linear head.
+        num_text_canvases: Number of canvases that `ClippoForSequenceClassification` takes as one input. With 2, each
+            text of a pair has its own canvas, as the tokenizer draws them with `pair_layout="two_canvas"`.
+        logit_scale_init_value: Initial value of the learned log-temperature. Its `exp` multiplies the cosines.
+        logit_scale_max: Upper bound of that multiplier (CLIP uses 100). None, the official value, means no bound. Above
+            the bound the temperature has no gradient.
+        logit_bias_init_value: Initial value of a learned number that is added to the scaled cosines. None means that
+            there is no such parameter. The sigmoid loss needs one; SigLIP starts at -10, with a multiplier of 10.
+        loss_type: Contrastive loss over the global batch, "softmax" (CLIPPO) or "sigmoid" (SigLIP).
+        skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that the cost of a
+            text is proportional to its ink. False for the official checkpoints, which were trained with blank patches.
+            True for new models from `from_preset`.
+        position_embedding_init: Initial positions of a new model. "normal" is the official initialisation. With
+            "sincos2d" neighbouring positions start alike; this option is not in the paper.
         initializer_range: Standard deviation of new classification heads.
-        pad_token_id: Only there so that `Trainer`, which aligns it with the tokenizer, finds nothing to change.
+        pad_token_id: Unused. `Trainer` aligns it with the tokenizer and finds nothing to change.
 
     Source: big_vision `models/vit.py`, `models/proj/clippo/one_tower.py`, `configs/proj/clippo/train_clippo.py`.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> config = ClippoConfig.from_preset("S/16", image_size=[64, 256])
+        >>> config.hidden_size, config.patch_grid, config.skip_blank_patches
+        (384, (4, 16), True)
     """
 
     model_type = "clippo"
-    # What `Trainer.evaluate` must not gather over the whole set; text_embeds and image_embeds are left for the metrics.
+    # `Trainer.evaluate` must not gather these over the whole set. The metrics need text_embeds and image_embeds.
     keys_to_ignore_at_inference = [
         "logits_per_image",
         "logits_per_text",
@@ -74,6 +93,7 @@ class ClippoConfig(PreTrainedConfig):
         "hit_per_pair",
         "last_hidden_state",
         "pooler_output",
+        "kept_patches",
         "vision_model_output",
         "text_model_output",
         "hidden_states",
@@ -104,14 +124,33 @@ class ClippoConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
-        self.auto_map = {**AUTO_MAP, **(kwargs.pop("auto_map", None) or {})}
+        kwargs.pop("auto_map", None)  # computed, see below
         super().__post_init__(**kwargs)
 
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """The class that each Auto class opens, computed from `architectures`.
+
+        Each access returns a new dict: saving a tower writes into it, and tower and model share their config.
+        """
+        return dict(TOWER_AUTO_MAP if self.architectures == ["ClippoVisionModel"] else AUTO_MAP)
+
+    def to_dict(self) -> dict:
+        """As in transformers, with `auto_map` and `custom_pipelines` of the architecture that is saved."""
+        output = super().to_dict()
+        output["auto_map"] = self.auto_map
+        pipelines = CUSTOM_PIPELINES.get((self.architectures or [None])[0])
+        if pipelines is None:
+            output.pop("custom_pipelines", None)  # another head's, if its folder was loaded
+        else:
+            output["custom_pipelines"] = pipelines
+        return output
+
     def validate_canvas(self):
-        """A canvas has whole patches only: the official VALID convolution would drop the rest without a word."""
+        """Check that the canvas consists of whole patches; the official VALID convolution would drop the rest."""
         sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
         if not isinstance(self.image_size, int) and len(sides) != 2:
-            raise ValueError(f"image_size={self.image_size} is no canvas; give one side, or [height, width].")
+            raise ValueError(f"image_size={self.image_size} is not a canvas; give one side, or [height, width].")
         for side in sides:
             if self.patch_size < 1 or side < 1 or side % self.patch_size:
                 raise ValueError(
@@ -120,21 +159,26 @@ class ClippoConfig(PreTrainedConfig):
                 )
 
     def validate_heads(self):
-        """Every attention head gets the same number of channels."""
+        """Check that every attention head has the same number of channels."""
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
             )
 
     def validate_classifier(self):
-        """Head fields that no head can be built of."""
+        """Check the fields of the classification heads."""
         if self.num_text_canvases not in (1, 2):
-            raise ValueError(f"num_text_canvases={self.num_text_canvases} is not known; a text or a pair is 1 or 2.")
+            raise ValueError(
+                f"num_text_canvases={self.num_text_canvases} is not known; choose 1 (a text) or 2 (a pair)."
+            )
         if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
-            raise ValueError(f"classifier_hidden_size={self.classifier_hidden_size} is no width; None means linear.")
+            raise ValueError(
+                f"classifier_hidden_size={self.classifier_hidden_size} is not positive; give a width, or None for a "
+                "linear head."
+            )
 
     def validate_positions(self):
-        """The start of the positions is known, and the width splits into sines and cosines of two axes."""
+        """Check the initial positions; sines and cosines of two axes need a width that 4 divides."""
         if self.position_embedding_init not in ("normal", "sincos2d"):
             raise ValueError(
                 f"position_embedding_init={self.position_embedding_init!r} is not known; choose 'normal' or 'sincos2d'."
@@ -145,16 +189,18 @@ class ClippoConfig(PreTrainedConfig):
             )
 
     def validate_loss(self):
-        """The loss exists and has the parameters it needs."""
+        """Check that the loss is known and has the parameters that it needs."""
         if self.loss_type not in ("softmax", "sigmoid"):
             raise ValueError(f"loss_type={self.loss_type!r} is not known; choose 'softmax' or 'sigmoid'.")
         if self.loss_type == "sigmoid" and self.logit_bias_init_value is None:
             raise ValueError(
-                "loss_type='sigmoid' needs a bias, or nearly all pairs start on the wrong side; set "
-                "logit_bias_init_value (SigLIP: -10)."
+                "loss_type='sigmoid' needs a bias, because nearly all pairs are negative; set logit_bias_init_value "
+                "(SigLIP: -10)."
             )
         if self.logit_scale_max is not None and not self.logit_scale_max > 0:
-            raise ValueError(f"logit_scale_max={self.logit_scale_max} leaves no scale; give a positive one, or None.")
+            raise ValueError(
+                f"logit_scale_max={self.logit_scale_max} is not positive; give a positive number, or None."
+            )
 
     @property
     def canvas_size(self) -> tuple[int, int]:
@@ -170,21 +216,23 @@ class ClippoConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "ClippoConfig":
-        """Config of a new model of a size known by its big_vision name, such as "B/16" or "Ti/32".
+        """Make the config of a new model from a big_vision name, such as "B/16" or "Ti/32".
 
-        Unlike `ClippoConfig()`, which is the released model, it skips blank patches (ours): a text then costs what its
-        ink costs. `skip_blank_patches=False` trains as the paper does.
+        Unlike `ClippoConfig()`, the released model, a preset skips blank patches, so that the cost of a text is
+        proportional to its ink. `skip_blank_patches=False` trains as in the paper.
 
         Args:
             name: Size letter (Ti, S, B, L, H), a slash, the patch size in pixels.
-            overrides: Any config field; wins over the preset.
+            overrides: Config fields that replace those of the preset.
 
         Raises:
             ValueError: The name is not of that form.
         """
         letter, _, patch = name.partition("/")
         if letter not in SIZES or not (patch.isascii() and patch.isdigit()):
-            raise ValueError(f"Unknown preset {name!r}; write a size of {', '.join(SIZES)}, then '/patch', as 'B/16'.")
+            raise ValueError(
+                f"Unknown preset {name!r}; write one of {', '.join(SIZES)}, a slash and a patch size, such as 'B/16'."
+            )
         width, depth, mlp, heads = SIZES[letter]
         shape = {
             "hidden_size": width,

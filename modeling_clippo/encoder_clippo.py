@@ -1,4 +1,4 @@
-"""The transformer between tokens and the pooled vector: attention, MLP, pre-LN blocks, MAP head.
+"""Transformer blocks and pooling head: attention, MLP, pre-LN block, encoder, MAP head.
 
 Axes: B batch, T tokens, D width, H heads, K = D/H.
 """
@@ -21,7 +21,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, the one backend that can return its weights. Same contract as transformers' others."""
+    """Attention that also returns its weights. The interface is that of transformers' attention functions."""
     scores = query @ key.transpose(-1, -2) * scaling  # (B, H, Tq, Tk)
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -31,7 +31,7 @@ def eager_attention_forward(
 
 
 class ClippoAttention(nn.Module):
-    """Multi-head attention, biases everywhere. Queries from one sequence, keys and values from another or the same."""
+    """Multi-head attention with biases. Keys and values come from the queries' sequence or from another one."""
 
     def __init__(self, config):
         super().__init__()
@@ -86,7 +86,7 @@ class ClippoMLP(nn.Module):
 
 
 class ClippoEncoderLayer(GradientCheckpointingLayer):
-    """One pre-LN block. LayerNorm comes before each branch, so the residual stream itself is never normalised."""
+    """One pre-LN block. LayerNorm comes before each branch; the residual stream itself is not normalised."""
 
     def __init__(self, config):
         super().__init__()
@@ -96,38 +96,52 @@ class ClippoEncoderLayer(GradientCheckpointingLayer):
         self.mlp = ClippoMLP(config)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        modality: str = "image",
+        **kwargs,
     ) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D). All parameters are shared, so `modality` changes nothing here."""
         attended, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask, **kwargs)
         hidden_states = hidden_states + attended
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))  # (B, T, D)
 
 
 class ClippoEncoder(nn.Module):
-    """The stack of blocks. The final LayerNorm belongs to the tower, after this."""
+    """The stack of blocks. The final LayerNorm follows in the tower."""
 
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList([ClippoEncoderLayer(config) for _ in range(config.num_hidden_layers)])
 
-    def forward(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
-        """
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        modality: str = "image",
+        **kwargs,
+    ) -> torch.Tensor:
+        """Apply all blocks.
+
         Args:
             hidden_states: (B, T, D).
-            padding_mask: bool (B, T), False for tokens nobody may look at; None means all are real.
+            padding_mask: bool (B, T), False for tokens that no token attends to. None means that there is no padding.
+            modality: "image" or "text", the same for the whole batch.
+            kwargs: Options of the attention function.
         """
         mask = create_bidirectional_mask(self.config, inputs_embeds=hidden_states, attention_mask=padding_mask)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, **kwargs)
+            hidden_states = layer(hidden_states, mask, modality, **kwargs)
         return hidden_states
 
 
 class ClippoAttentionPoolingHead(nn.Module):
-    """MAP: one learned query reads all tokens, an MLP refines what it found.
+    """MAP head: one learned query attends to all tokens, and an MLP follows.
 
-    Two things differ from a transformer block: the attention output has no residual from the query, and keys and values
-    get no LayerNorm of their own (big_vision `models/vit.py`, `MAPHead`).
+    It differs from a transformer block in two ways. The attention output has no residual from the query, and keys and
+    values have no LayerNorm of their own (big_vision `models/vit.py`, `MAPHead`).
     """
 
     def __init__(self, config):

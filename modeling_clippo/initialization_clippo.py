@@ -1,4 +1,4 @@
-"""The official initialisation: big_vision `models/vit.py`, and Flax's defaults where that file is silent."""
+"""The official initialisation: big_vision `models/vit.py`, with Flax's defaults for what that file leaves open."""
 
 import math
 
@@ -11,20 +11,20 @@ from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoM
 
 
 def lecun_normal(weight: torch.Tensor) -> None:
-    """Flax's `lecun_normal`: cut at two standard deviations, widened so that 1/sqrt(fan_in) remains after the cut.
+    """Initialise like Flax's `lecun_normal`: cut at two standard deviations, widened so that 1/sqrt(fan_in) remains.
 
-    transformers' function of that name cuts at +-2 in absolute terms, that is not at all.
+    The function of that name in transformers cuts at +-2 in absolute terms, which has no effect here.
     """
     std = weight[0].numel() ** -0.5 / 0.87962566103423978
     init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
 def sincos_positions(rows: int, columns: int, hidden_size: int) -> torch.Tensor:
-    """Sines and cosines of row and column, float32 (1, rows*columns, D), as positions to begin with (ours).
+    """Make initial positions from sines and cosines of row and column, float32 (1, rows*columns, D).
 
-    Where to look for the neighbouring patch is then one linear map for the whole canvas instead of a fact to be learned
-    place by place, which small data cannot afford. MoCo v3's scheme (big_vision `models/vit.py`, `posemb_sincos_2d`)
-    with waves for a canvas of tens of patches, at a strength that does not drown the pixels.
+    The step to a neighbouring patch is then one linear map for the whole canvas, which a model does not have to learn
+    for each position from little data. The scheme is MoCo v3's (big_vision `models/vit.py`, `posemb_sincos_2d`), with
+    wavelengths for a canvas of tens of patches and an amplitude below that of the pixels. It is not in the paper.
     """
     frequency = 100 ** -(torch.arange(hidden_size // 4) / (hidden_size // 4))
     waves = [
@@ -36,10 +36,13 @@ def sincos_positions(rows: int, columns: int, hidden_size: int) -> torch.Tensor:
 
 
 def initialize_tower_module(module: nn.Module, hidden_size: int) -> None:
-    """Fill the parameters that belong to one module of the tower, D = `hidden_size`; other modules are left alone.
+    """Initialise the parameters that belong to one module of the tower. Other modules are not changed.
 
-    Everything is written through `transformers.initialization`, whose functions spare what was loaded.
+    Args:
+        module: The module.
+        hidden_size: D, width of the tower.
     """
+    # The functions of `transformers.initialization` do not overwrite loaded parameters.
     if isinstance(module, ClippoEmbeddings):
         if module.config.position_embedding_init == "sincos2d":
             init.copy_(module.position_embedding, sincos_positions(*module.config.patch_grid, hidden_size))

@@ -1,35 +1,40 @@
-"""The contrastive losses: find the partner among everything the whole job sees in this step.
+"""Contrastive loss over the global batch, and GradCache for batches larger than memory.
 
-Softmax (CLIPPO's: big_vision `trainers/proj/image_text`) and sigmoid (SigLIP, arXiv 2303.15343, section 3.2), over the
-rows of all processes. The matrix of scores is never kept. Each process holds its own texts against all images, a few
-rows at a time, and forgets every tile once its sums are taken; backward computes the tiles again from the embeddings
-and the sums. What is kept for backward is linear in the batch.
+Softmax (CLIP, CLIPPO) and sigmoid (SigLIP, arXiv 2303.15343, section 3.2). Each process scores its own texts against
+the images of all processes in row tiles. A tile is discarded after it is reduced, and computed again in the backward
+pass, so the N x N matrix is never stored. The memory kept for backward is linear in the batch.
+
+    scores = scale * texts @ images.T + bias                                  # (N, N)
+    softmax: (cross_entropy(scores) + cross_entropy(scores.T)) / 2
+    sigmoid: -log_sigmoid(labels * scores).sum() / N                          # labels: 1 on the diagonal, else -1
 
 Axes: W processes, n own rows, N rows of all processes, K texts an image, E embedding width, b rows of a tile.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers.utils.generic import maybe_autocast
 
 LOSS_TYPES = ("softmax", "sigmoid")
-TILE_NUMBERS = 2**22  # scores that exist at a time, unless the caller says otherwise: 16 MiB in float32
+TILE_NUMBERS = 2**22  # default number of scores in a tile: 16 MiB in float32
 
 
 class ContrastiveLoss(NamedTuple):
-    """What `contrastive_loss` returns."""
+    """Output of `contrastive_loss`."""
 
-    loss: torch.Tensor  # scalar: its average over the processes is the mean over all rows of all processes
-    loss_per_pair: torch.Tensor  # (K*n,) detached, half of either direction
-    hit_per_pair: torch.Tensor  # (K*n,) detached: the share of the two directions in which the partner came first
+    loss: torch.Tensor  # scalar; its average over the processes is the mean over the rows of all processes
+    loss_per_pair: torch.Tensor  # (K*n,) detached, the mean of both directions
+    hit_per_pair: torch.Tensor  # (K*n,) detached, the share of the two directions in which the partner ranks first
 
 
 class Shares(NamedTuple):
-    """How the rows of the global batch are spread over the processes."""
+    """Rows of the global batch on each process."""
 
     rows: tuple[int, ...]  # of each process
     rank: int
@@ -41,11 +46,11 @@ class Shares(NamedTuple):
 
     @property
     def start(self) -> int:
-        """Where our rows begin among all rows."""
+        """Index of the first own row among all rows."""
         return sum(self.rows[: self.rank])
 
     def gather(self, own: torch.Tensor) -> torch.Tensor:
-        """(n, E) of every process -> (N, E). Shorter batches travel padded to the longest."""
+        """(n, E) of every process -> (N, E). Shorter batches are sent padded to the longest."""
         if len(self.rows) == 1:
             return own
         longest = max(self.rows)
@@ -57,7 +62,7 @@ class Shares(NamedTuple):
         return torch.cat([part[:count] for part, count in zip(parts, self.rows, strict=True)])
 
     def sum_to_owner(self, everybody: torch.Tensor) -> torch.Tensor:
-        """(N, E) of every process -> our (n, E), summed over the processes."""
+        """(N, E) of every process -> own (n, E), summed over the processes."""
         if len(self.rows) == 1:
             return everybody
         longest = max(self.rows)
@@ -69,14 +74,14 @@ class Shares(NamedTuple):
         return own[: self.rows[self.rank]]
 
     def reduce(self, values: torch.Tensor, operation) -> torch.Tensor:
-        """The same shape on every process, reduced over them in place."""
+        """Reduce values of the same shape over the processes, in place."""
         if len(self.rows) > 1:
             dist.all_reduce(values, operation)
         return values
 
 
 def _agree(images: torch.Tensor, texts: torch.Tensor, gather: bool) -> tuple[Shares, int]:
-    """Who has how many rows, and K. Every process comes to the same conclusion, an error included."""
+    """Exchange the numbers of rows, and compute K. All processes return or raise the same."""
     counts, rank = [(len(images), len(texts))], 0
     if gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         rank, world = dist.get_rank(), dist.get_world_size()
@@ -96,7 +101,7 @@ def _agree(images: torch.Tensor, texts: torch.Tensor, gather: bool) -> tuple[Sha
 
 
 def _tiles(rows: int, sets: int, start: int, height: int) -> list[tuple[int, slice, int]]:
-    """The tiles of one process: k, which texts, and the offset of the diagonal on which their partners lie."""
+    """Tiles of one process: k, the slice of the texts, and the offset of the diagonal with their partners."""
     tiles = []
     for k in range(sets):
         for first in range(0, rows, height):
@@ -114,12 +119,12 @@ def _score(texts: torch.Tensor, images: torch.Tensor, scale: torch.Tensor, bias:
 class _TiledLoss(torch.autograd.Function):
     """Loss and meters from tiles of b texts against N images.
 
-    A tile takes part in both directions at once: along its rows a text looks for its image, along its columns the
-    images look for their texts. The sums along the columns run over all tiles of all processes, so they are carried
-    from tile to tile and reduced over the processes at the end: a few numbers a column instead of a second gather.
+    A tile serves both directions: its rows compare a text with all images, its columns compare the images with its
+    texts. The sums along the columns run over all tiles of all processes. They are carried from tile to tile and
+    reduced over the processes at the end, which sends a few numbers a column instead of a second gather.
 
-    Backward returns the gradient of W times the mean over all rows, which data parallelism averages. It takes for
-    granted that every process backpropagates the same multiple of its loss.
+    Backward returns the gradient of W times the mean over all rows, which data parallelism averages. It assumes that
+    every process backpropagates the same multiple of its loss.
     """
 
     @staticmethod
@@ -131,7 +136,7 @@ class _TiledLoss(torch.autograd.Function):
         column_sum = images.new_full((sets, len(images)), 0.0 if sigmoid else -torch.inf)
         for k, rows, offset in tiles:
             scores = _score(texts[rows], images, scale, bias if sigmoid else None)  # (b, N)
-            own = scores.diagonal(offset)  # a view: the partners' scores
+            own = scores.diagonal(offset)  # a view on the scores of the partners
             partner[rows] = own
             own.fill_(-torch.inf)
             row_rival[rows] = scores.amax(1)
@@ -157,7 +162,7 @@ class _TiledLoss(torch.autograd.Function):
         loss_per_pair = (row_sum + column_sum[:, our_columns].flatten()) / 2  # (K*n,)
         if not sigmoid:
             loss_per_pair = loss_per_pair - partner
-        # A tie counts against the partner: an encoder that maps everything to one point finds nothing.
+        # A tie counts as a miss, so that an encoder which maps everything to one point has no hits.
         found = (partner > row_rival, partner > column_rival[:, our_columns].flatten())
         hit_per_pair = (found[0].to(partner.dtype) + found[1].to(partner.dtype)) / 2
         loss = loss_per_pair.sum() * (len(shares.rows) / (shares.total * sets))
@@ -172,7 +177,7 @@ class _TiledLoss(torch.autograd.Function):
     def backward(ctx, grad_loss, *_):
         texts, images, scale, bias, *sums = ctx.saved_tensors
         shares = ctx.shares
-        with maybe_autocast(texts.device.type, enabled=False):  # backward may run inside somebody's autocast
+        with maybe_autocast(texts.device.type, enabled=False):  # backward may run under autocast
             grad_texts, grad_images = torch.empty_like(texts), torch.zeros_like(images)
             grad_bias = None if bias is None else torch.zeros_like(bias)
             for k, rows, offset in ctx.tiles:
@@ -184,8 +189,8 @@ class _TiledLoss(torch.autograd.Function):
                     grad_bias += slope.sum()
                 else:
                     row_sum, column_sum = sums
-                    slope = (scores - row_sum[rows, None]).exp_()  # the softmax of every text
-                    slope += scores.sub_(column_sum[k]).exp_()  # and of every image
+                    slope = (scores - row_sum[rows, None]).exp_()  # softmax of every text
+                    slope += scores.sub_(column_sum[k]).exp_()  # softmax of every image
                     slope *= 0.5
                     slope.diagonal(offset).sub_(1)
                 grad_texts[rows] = slope @ images
@@ -207,36 +212,45 @@ def contrastive_loss(
     gather: bool = False,
     tile_rows: int | None = None,
 ) -> ContrastiveLoss:
-    """Row i of one side belongs to row i of the other; everything else in the batch does not.
+    """Compute the contrastive loss, in which row i of one side is the partner of row i of the other.
 
     softmax: the mean over rows of half the image-to-text and half the text-to-image cross-entropy.
     sigmoid: the mean over rows of the sum over columns of -log sigmoid(z (t x.y + b)), z = 1 for partners and -1
     otherwise.
 
-    Computed in float32, or in float64 if the embeddings are, whatever autocast says.
+    The computation is in float32, or in float64 if the embeddings are, also under autocast.
 
     Args:
         image_embeds: (n, E) unit vectors.
-        text_embeds: (n, E) unit vectors, or K sets of them below each other, (K*n, E). The sets are not each other's
-            negatives; the loss is the mean over them.
+        text_embeds: (n, E) unit vectors, or K sets of them below each other, (K*n, E). Texts of one set are not
+            negatives of another; the loss is the mean over the sets.
         logit_scale: (1,) t, the multiplier of the cosines, already exponentiated.
-        logit_bias: (1,) b. Softmax, which it cannot change, gives it a gradient of zero.
+        logit_bias: (1,) b. It does not change the softmax loss and has a gradient of zero there.
         loss_type: "softmax" or "sigmoid".
-        gather: Score against the rows of all processes of the default group. All of them must then make this call, and
-            backpropagate the same multiple of the loss. They may have different numbers of rows: a process weighs as
-            much as it has rows, so that the average over processes of losses and gradients, which DDP and FSDP2 take,
-            is the global one. Learning those numbers is a small collective that the host waits for.
-        tile_rows: b, texts scored at a time. None keeps a tile at about `TILE_NUMBERS` numbers. Affects memory and
-            speed only.
+        gather: Use the rows of all processes of the default group. All processes must then call this function and
+            backpropagate the same multiple of the loss. They may have different numbers of rows. Each process is
+            weighted by its rows, so that the average over processes of losses and gradients, which DDP and FSDP2
+            compute, is the global one. The row counts are exchanged in a small collective that the host waits for.
+        tile_rows: b, the texts scored at a time. None keeps a tile at about `TILE_NUMBERS` numbers. It changes memory
+            and speed only.
 
     Raises:
-        ValueError: The texts are no multiple of the images, on any process (raised on all of them); unknown loss_type;
-            sigmoid without a bias; tile_rows below 1.
+        ValueError: The number of texts is not a multiple of the images on a process (raised on all of them); the
+            loss_type is not known; sigmoid has no bias; tile_rows is below 1.
+
+    Example:
+        >>> import torch
+        >>> from clippo.modeling_clippo.loss_clippo import contrastive_loss
+        >>> vectors = torch.eye(4)
+        >>> contrastive_loss(vectors, vectors, torch.tensor([100.0])).hit_per_pair.tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     if loss_type not in LOSS_TYPES:
         raise ValueError(f"loss_type={loss_type!r} is not known; choose one of {', '.join(LOSS_TYPES)}.")
     if loss_type == "sigmoid" and logit_bias is None:
-        raise ValueError("The sigmoid loss needs logit_bias; without it nearly all pairs start on the wrong side.")
+        raise ValueError(
+            "The sigmoid loss needs logit_bias, because nearly all pairs are negative; pass one, such as -10."
+        )
     if tile_rows is not None and tile_rows < 1:
         raise ValueError(f"tile_rows={tile_rows} scores no text; pass 1 or more, or None.")
     shares, sets = _agree(image_embeds, text_embeds, gather)
@@ -255,3 +269,35 @@ def contrastive_loss(
             tile_rows,
         )
     return ContrastiveLoss(*parts)
+
+
+# torch.compile would unroll all parts into one graph, and its own checkpointing does not restore the random numbers.
+# Left out of the graph, this function calls an `encode` that is compiled once.
+@torch.compiler.disable(recursive=False)
+def grad_cache(
+    encode: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, micro_batch_size: int
+) -> torch.Tensor:
+    """Compute `encode(pixels)` for a batch whose activations do not fit into memory.
+
+    The batch is encoded in parts, and each part again in backward (GradCache, Gao et al., arXiv 2101.06983). The loss
+    receives the embeddings of all parts, and autograd needs the activations of one part at a time. Data-parallel
+    wrappers see one forward and one backward pass.
+
+    Args:
+        encode: (b, ...) -> (b, E). It is called twice with the same random numbers and under the same autocast, and
+            must compute the same both times.
+        pixels: (B, ...).
+        micro_batch_size: b. The last part may be smaller.
+
+    Returns:
+        (B, E).
+
+    Raises:
+        ValueError: micro_batch_size is below 1.
+    """
+    if micro_batch_size < 1:
+        raise ValueError(f"micro_batch_size={micro_batch_size} encodes nothing; set 1 or more, or None for one pass.")
+    # The second pass runs to its end, not only to the last tensor that backward needs: FSDP2 frees the parameters of a
+    # module in a hook after its forward, which an early stop would skip.
+    parts = [checkpoint(encode, part, use_reentrant=False, early_stop=False) for part in pixels.split(micro_batch_size)]
+    return torch.cat(parts)

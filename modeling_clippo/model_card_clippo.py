@@ -1,4 +1,4 @@
-"""The README of a saved checkpoint: what the hub needs to know, and how to use the folder."""
+"""Model card of a saved checkpoint: front matter for the hub, and how to use the folder."""
 
 PIPELINE_TAGS = {
     "ClippoModel": "zero-shot-image-classification",
@@ -16,16 +16,16 @@ EXAMPLES = {
 
 
 def model_card(class_name: str, config, parameters: int) -> str:
-    """Markdown with the hub's front matter. It states only what the weights and the config tell.
+    """Write the card as Markdown with the hub's front matter, from the weights and the config alone.
 
     Args:
-        class_name: The model class that is saved.
-        config: Its `ClippoConfig`.
+        class_name: Name of the model class that is saved.
+        config: `ClippoConfig` of the model.
         parameters: Number of parameters.
     """
     task = PIPELINE_TAGS.get(class_name, "zero-shot-image-classification")
     height, width = config.canvas_size
-    blank = "left out" if config.skip_blank_patches else "read like any other"
+    blank = "skipped" if config.skip_blank_patches else "computed like all others"
     return f"""---
 library_name: transformers
 pipeline_tag: {task}
@@ -36,9 +36,9 @@ tags:
 
 # {class_name}
 
-A CLIPPO model: one vision transformer that reads photographs and text, the text rendered as an image
-(*Image-and-Language Understanding from Pixels Only*, CVPR 2023, arXiv 2212.08045). There is no tokenizer: the font in
-`font.zip` is the vocabulary.
+A CLIPPO model: one vision transformer embeds images and text, and text is rendered as an image first
+(*Image-and-Language Understanding from Pixels Only*, CVPR 2023, arXiv 2212.08045). There is no tokenizer and no
+vocabulary; text is drawn with the font in `font.zip`.
 
 ```python
 from transformers import pipeline
@@ -47,11 +47,11 @@ pipe = pipeline("{task}", "path/to/this/folder", trust_remote_code=True)
 {EXAMPLES[task]}
 ```
 
-In zero-shot classification `hypothesis_template="{{}}"` shows the model the bare labels; leave it out for a model whose
-training texts were sentences like the pipeline's own "This is a photo of ...".
+In zero-shot classification `hypothesis_template="{{}}"` gives the model the bare labels. Leave it out for a model that
+was trained on sentences like the pipeline's own "This is a photo of ...".
 
-With the package `clippo` installed, `import clippo` takes the place of `trust_remote_code=True`. Without it,
-transformers, torch, pillow and freetype-py are needed.
+With the package `clippo` installed, `import clippo` replaces `trust_remote_code=True`. Without it, transformers, torch,
+pillow and freetype-py are needed.
 
 | | |
 |---|---|
@@ -62,6 +62,6 @@ transformers, torch, pillow and freetype-py are needed.
 
 ## Training data, evaluation, limits
 
-This card was written when the weights were saved. Whoever trained them knows the rest, the licence of weights and font
-included, and should write it here.
+This card was written automatically when the weights were saved. Add here what only the author of the weights knows,
+including the licences of weights and font.
 """

@@ -1,8 +1,8 @@
-"""The pipeline for questions about pictures. transformers 5.3 removed its own, and the name of the task with it.
+"""Pipeline for visual question answering. transformers 5.3 removed its own, and the name of the task with it.
 
 `import clippo` registers it as "clippo-visual-question-answering". A saved checkpoint also names it, in
 `config.custom_pipelines`, under the old task: `pipeline("visual-question-answering", folder, trust_remote_code=True)`
-runs this file's copy in the folder.
+runs the copy of this file in the folder.
 """
 
 from typing import Any
@@ -11,18 +11,20 @@ import torch
 from transformers import Pipeline
 from transformers.image_utils import load_image
 
-# For transformers: which class of which file in the checkpoint's folder serves the task, and what opens the model.
-CUSTOM_PIPELINES = {
-    "visual-question-answering": {
-        "impl": "pipeline_clippo.ClippoVisualQuestionAnsweringPipeline",
-        "pt": ["AutoModelForVisualQuestionAnswering"],
-        "type": "multimodal",
-    }
-}
-
 
 class ClippoVisualQuestionAnsweringPipeline(Pipeline):
-    """Answers questions about pictures with a `ClippoForVisualQuestionAnswering` and its `ClippoProcessor`."""
+    """Answers questions about images with a `ClippoForVisualQuestionAnswering` and its `ClippoProcessor`.
+
+    Example:
+        >>> import clippo
+        >>> from PIL import Image
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=64, num_labels=3)
+        >>> model = clippo.ClippoForVisualQuestionAnswering(config)
+        >>> processor = clippo.ClippoProcessor.from_size(64)
+        >>> answer = clippo.ClippoVisualQuestionAnsweringPipeline(model=model, processor=processor)
+        >>> len(answer(Image.new("RGB", (80, 60)), "is it red?", top_k=2))
+        2
+    """
 
     _load_processor = True
     _load_image_processor = False
@@ -31,28 +33,30 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
 
     def _sanitize_parameters(self, top_k: int | None = None, timeout: float | None = None, **kwargs):
         if kwargs:
-            raise TypeError(f"This pipeline has no option {', '.join(map(repr, kwargs))}; it has top_k and timeout.")
+            raise TypeError(f"This pipeline has no option {', '.join(map(repr, kwargs))}; pass top_k or timeout.")
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k={top_k!r} is not a number of answers; give 1 or more.")
         return {"timeout": timeout}, {}, {} if top_k is None else {"top_k": top_k}
 
     def __call__(self, image=None, question=None, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
-        """
+        """Answer one question or several.
+
         Args:
-            image: A picture (PIL image, path or URL) or a list of them. Or, without `question`, what holds both:
-                {"image": ..., "question": ...}, a list, data set or generator of such.
-            question: A string or a list. One of either goes with all of the other, else they pair up by position.
-            kwargs: `top_k`, the number of answers (5); `batch_size`; `timeout` in seconds for pictures from the web.
+            image: An image (PIL image, path or URL) or a list of images. Without `question`: a dict {"image": ...,
+                "question": ...}, or a list, data set or generator of such dicts.
+            question: A string or a list of strings. A single image or question is used for all of the others;
+                otherwise they pair up by position.
+            kwargs: `top_k`, the number of answers (5); `batch_size`; `timeout` in seconds for images from the web.
 
         Returns:
-            [{"score": float, "answer": str}, ...], best first, for one question; a list of such for several. Scores
-            are softmax probabilities, or the sigmoid of each answer for "multi_label_classification".
+            [{"score": float, "answer": str}, ...], best first, for one question; a list of such lists for several.
+            Scores are softmax probabilities, or the sigmoid of each answer for "multi_label_classification".
 
         Raises:
-            ValueError: A question without a picture, or numbers that do not fit together.
+            ValueError: A question has no image, or the numbers of images and questions do not pair up.
         """
         if image is None:
-            raise ValueError("A question needs a picture: pass image= (PIL image, path or URL) beside question=.")
+            raise ValueError("A question needs an image; pass image= (PIL image, path or URL) beside question=.")
         if question is None:
             return super().__call__(image, **kwargs)
         if not isinstance(question, str | list | tuple):
@@ -63,8 +67,8 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         size = max(len(images), len(questions))
         if not images or not questions or {len(images), len(questions)} - {1, size}:
             raise ValueError(
-                f"{len(images)} pictures and {len(questions)} questions do not pair up; give one of either, or as many "
-                "of both."
+                f"{len(images)} images and {len(questions)} questions do not pair up; give one of either, or equally "
+                "many."
             )
         images, questions = (items * (size // len(items)) for items in (images, questions))
         pairs = [{"image": i, "question": q} for i, q in zip(images, questions, strict=True)]
@@ -75,17 +79,19 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         missing = [name for name in ("image", "question") if inputs.get(name) is None]
         if missing:
             raise ValueError(
-                f"This input comes without {' and '.join(missing)}; each is a dict with 'image' (PIL image, path or "
-                "URL) and 'question' (a string)."
+                f"This input has no {' and no '.join(missing)}; give a dict with 'image' (PIL image, path or URL) and "
+                "'question' (a string)."
             )
         image, question = inputs["image"], inputs["question"]
         if not isinstance(question, str):
-            raise ValueError(f"An input has one question, a string, not {question!r}; give an input for each question.")
+            raise ValueError(f"The question {question!r} is not a string; give one input for each question.")
         if isinstance(image, str):
             image = load_image(image, timeout=timeout)
         canvases = self.processor(images=image, questions=question, return_tensors="pt")
         if len(canvases["pixel_values"]) != 1:
-            raise ValueError(f"An input has one picture, not {len(canvases['pixel_values'])}; give an input for each.")
+            raise ValueError(
+                f"An input has {len(canvases['pixel_values'])} images; give one input for each image and question."
+            )
         return canvases
 
     def _forward(self, model_inputs):
@@ -102,7 +108,7 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         ]
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Model, processor and code. transformers' own would leave the processor, and with it the layout, behind."""
+        """Save model, processor and code. The method of transformers would not save the processor with the layout."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

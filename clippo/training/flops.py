@@ -9,7 +9,8 @@ Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channel
 import torch
 
 from clippo.modeling_clippo import ClippoConfig
-from clippo.modeling_clippo.embeddings_clippo import as_pixels, find_inked_patches
+from clippo.modeling_clippo.patches_clippo import find_inked_patches
+from clippo.modeling_clippo.pixels_clippo import as_pixels
 
 BACKWARD = 2  # a matrix product has two gradients, and each costs as much as the product
 

@@ -8,7 +8,7 @@ import torch
 
 
 def grad_cam(
-    model, pixel_values: torch.Tensor, targets: torch.Tensor, layer: int = -1, skip_blank_patches: bool = False
+    model, pixel_values: torch.Tensor, targets: torch.Tensor, layer: int = -1, modality: str = "image"
 ) -> torch.Tensor:
     """Relevance of every patch for the cosine of a canvas with its target.
 
@@ -17,7 +17,7 @@ def grad_cam(
         pixel_values: a batch that the tower accepts, pictures or rendered text.
         targets: (B, E) embeddings to be near to, one a canvas; (1, E) for all.
         layer: which hidden states to look at, an index into `hidden_states`; -1 is the output of the last block.
-        skip_blank_patches: as in the tower; a skipped patch gets 0. Pass the config's value for rendered text.
+        modality: "image" or "text", as in the tower; a skipped patch gets 0.
 
     Returns:
         float32 (B, rows, columns), not negative, the largest of each map 1 unless all are 0.
@@ -30,9 +30,7 @@ def grad_cam(
     try:
         with torch.enable_grad():
             # Asking for hidden states keeps the tower from splitting the batch into groups of equal length.
-            output = tower(
-                pixel_values, skip_blank_patches=skip_blank_patches, output_hidden_states=True, return_dict=True
-            )
+            output = tower(pixel_values, modality=modality, output_hidden_states=True, return_dict=True)
             hidden = output.hidden_states[layer]  # (B, M, D)
             embeddings = torch.nn.functional.normalize(model.projection(output.pooler_output).float(), dim=-1)
             score = (embeddings * targets.to(embeddings)).sum()  # a canvas' gradient is its own: no sum couples them
@@ -45,7 +43,7 @@ def grad_cam(
     if kept is not None:
         real = kept.mask.to(hidden.device).unsqueeze(-1)
         channel = (gradient * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
-        relevance = kept.put_back((channel * hidden).sum(-1, keepdim=True).float().relu())
+        relevance = kept.scatter((channel * hidden).sum(-1, keepdim=True).float().relu())
     else:
         relevance = (gradient.mean(1, keepdim=True) * hidden).sum(-1, keepdim=True).float().relu()  # (B, N, 1)
     relevance = relevance.detach().squeeze(-1)

@@ -83,7 +83,7 @@ def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(M
         "pixel_values": image_pixels(inputs["pixel_values"].float().cpu())[0],
         "text_pixel_values": image_pixels(np.asarray(drawn.canvases))[0],
     }
-    skip = {"pixel_values": False, "text_pixel_values": model.config.skip_blank_patches}
+    modality = {"pixel_values": "image", "text_pixel_values": "text"}
     with torch.no_grad():
         embeddings = {
             "pixel_values": model.get_image_features(inputs["pixel_values"]).pooler_output,
@@ -95,9 +95,9 @@ def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(M
     for method in methods:
         for side, other in (("pixel_values", "text_pixel_values"), ("text_pixel_values", "pixel_values")):
             if method == "rollout":
-                relevance = patch_relevance(model, inputs[side], skip_blank_patches=skip[side])
+                relevance = patch_relevance(model, inputs[side], modality=modality[side])
             else:
-                relevance = grad_cam(model, inputs[side], embeddings[other], skip_blank_patches=skip[side])
+                relevance = grad_cam(model, inputs[side], embeddings[other], modality=modality[side])
             relevance = relevance[0].cpu().numpy()
             panels.append(overlay(canvases[side], relevance))
             if side == "text_pixel_values":

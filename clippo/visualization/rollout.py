@@ -42,7 +42,7 @@ def rollout(attentions: list[torch.Tensor] | tuple[torch.Tensor, ...], fusion: s
 
 @torch.no_grad()
 def patch_relevance(
-    model, pixel_values: torch.Tensor, fusion: str = "mean", skip_blank_patches: bool = False, **kwargs
+    model, pixel_values: torch.Tensor, fusion: str = "mean", modality: str = "image", **kwargs
 ) -> torch.Tensor:
     """What the pooled vector of every canvas looked at, as a map over its patches.
 
@@ -51,7 +51,7 @@ def patch_relevance(
             "eager", the only one that returns weights, and back afterwards; dropout is off meanwhile.
         pixel_values: a batch that the tower accepts, pictures or rendered text: float or uint8 (B, C, H, W), or packed.
         fusion: as in `rollout`; the pooling head's heads are always averaged.
-        skip_blank_patches: as in the tower; a skipped patch gets 0. Pass the config's value for rendered text.
+        modality: "image" or "text", as in the tower; a skipped patch gets 0.
         kwargs: of the tower, such as `interpolate_pos_encoding=True`.
 
     Returns:
@@ -69,7 +69,7 @@ def patch_relevance(
     try:
         with _eager_and_in_evaluation(tower):
             # Asking for attentions keeps the tower from splitting the batch into groups of equal length.
-            tower(pixel_values, skip_blank_patches=skip_blank_patches, output_attentions=True, **kwargs)
+            tower(pixel_values, modality=modality, output_attentions=True, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -79,7 +79,7 @@ def patch_relevance(
         return relevance.squeeze(-1).unflatten(1, canvas["grid"])
     size = tower.config.patch_size
     rows = pixel_values.shape[-2] * (16 if pixel_values.ndim == 3 else 1) // size  # packed: a row of 16 pixels each
-    return canvas["kept"].put_back(relevance).squeeze(-1).unflatten(1, (rows, -1))
+    return canvas["kept"].scatter(relevance).squeeze(-1).unflatten(1, (rows, -1))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def test_words_of_texts(save_tiny, skip):
         torch.testing.assert_close(by_words[0], got[0], atol=1e-5, rtol=1e-5)
         # A word on one patch alone is that patch.
         hidden = model.vision_model(
-            tokenizer("a b", return_tensors="pt")["text_pixel_values"], skip_blank_patches=skip
+            tokenizer("a b", return_tensors="pt")["text_pixel_values"], modality="text"
         ).last_hidden_state[0]
         one = word_features(model, tokenizer, ["a b"])[0]
     torch.testing.assert_close(one[0], hidden[0], atol=1e-5, rtol=1e-5)

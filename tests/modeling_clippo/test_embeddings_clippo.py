@@ -7,15 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.modeling_clippo.embeddings_clippo import (
-    BACKGROUND,
-    INK,
-    as_pixels,
-    cut_out_inked_patches,
-    find_inked_patches,
-    unpack_canvas,
-)
 from clippo.modeling_clippo.initialization_clippo import sincos_positions
+from clippo.modeling_clippo.patches_clippo import cut_out_inked_patches, find_inked_patches
+from clippo.modeling_clippo.pixels_clippo import BACKGROUND, INK, as_pixels, unpack_canvas
 from clippo.processing import TextRenderer
 
 TEXTS = ["", "a", "hello world", "The quick brown fox jumps over the lazy dog", "日本語 и русский", "\n\t"]
@@ -55,7 +49,7 @@ def test_three_formats_of_text_give_the_same_embedding():
 def test_uint8_is_scaled_as_the_official_value_range():
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     expected = np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
-    np.testing.assert_array_equal(as_pixels(values, 3)[0, 2].flatten(), expected)
+    np.testing.assert_array_equal(as_pixels(values, 3).expand(-1, 3, -1, -1)[0, 2].flatten(), expected)
     assert expected[127] == np.float32(BACKGROUND) and expected[0] == np.float32(INK)
 
 
@@ -64,7 +58,7 @@ def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, 
 
     Returns the projected embedding (E,) and the tokens on the canvas (N, D), written out with the parts of the tower.
     """
-    tower, pixels = model.vision_model, as_pixels(canvas[None], 3)
+    tower, pixels = model.vision_model, as_pixels(canvas[None], 3).expand(-1, 3, -1, -1)
     patches = (
         pixels[0].unflatten(1, (-1, 16)).unflatten(3, (-1, 16)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     )  # (N, 3, P, P)
@@ -119,13 +113,13 @@ def test_so_are_its_gradients(skipping_model):
 @pytest.mark.parametrize("inked", [3, 12])
 def test_both_ways_of_projecting_kept_patches(channels, inked):
     """Few patches are cut out first, many are picked after the whole canvas was projected: the same tokens."""
-    embeddings = tiny().vision_model.embeddings
+    embeddings = tiny(skip_blank_patches=True).vision_model.embeddings
     pixels = torch.full((2, channels, 64, 64), BACKGROUND)
     for i in range(inked):
         row, column = divmod(i, 4)
         pixels[:, :, 16 * row + 5, 16 * column + torch.arange(16)] = torch.randn(2, channels, 16)
     with torch.no_grad():
-        whole, (tokens, kept) = embeddings(pixels)[0], embeddings(pixels, skip_blank_patches=True)
+        whole, (tokens, kept) = embeddings(pixels)[0], embeddings(pixels, modality="text")
     assert kept.mask.sum(1).tolist() == [inked] * 2
     torch.testing.assert_close(tokens, whole[:, :inked], rtol=0, atol=1e-6)
 
@@ -134,7 +128,7 @@ def test_a_canvas_full_of_ink_is_read_whole():
     model, full = tiny(skip_blank_patches=True), rendered("packed", ["i" * 200])
     with torch.no_grad():
         torch.testing.assert_close(
-            model.vision_model(full, skip_blank_patches=True).pooler_output,
+            model.vision_model(full, modality="text").pooler_output,
             model.vision_model(full).pooler_output,
             rtol=0,
             atol=5e-6,
@@ -165,7 +159,7 @@ def test_packed_text_is_cut_out_unpainted(texts, patch_size):
     expected = find_inked_patches(pixels, patch_size)
     assert torch.equal(kept.index, expected.index) and torch.equal(kept.mask, expected.mask)
     assert kept.total == expected.total
-    assert torch.equal(patches, expected.side_by_side(pixels, patch_size))
+    assert torch.equal(patches, expected.as_strip(pixels, patch_size))
 
 
 def test_packed_text_of_small_patches():
@@ -229,8 +223,8 @@ def test_a_canvas_that_is_not_square():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (torch.zeros(1, 2, 64, 64), "2 channels; the model reads 1 or 3"),
-        (torch.zeros(3, 64, 64), r"torch.float32 tensor of shape \(3, 64, 64\)"),
+        (torch.zeros(1, 2, 64, 64), "2 channels; the model takes 1 or 3"),
+        (torch.zeros(3, 64, 64), r"torch.float32 and shape \(3, 64, 64\)"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.int32), "int32"),
         (torch.zeros(1, 3, 64, 72), "64x72 pixels does not consist of whole 16-pixel patches"),
         (torch.zeros(1, 3, 32, 32), "interpolate_pos_encoding=True"),
@@ -242,12 +236,12 @@ def test_unreadable_pictures_are_named(values, message):
 
 
 def test_a_forgotten_return_tensors_is_said():
-    with pytest.raises(TypeError, match='came as a list, not a tensor; give the processor return_tensors="pt"'):
+    with pytest.raises(TypeError, match='are a list, not a tensor; give the processor return_tensors="pt"'):
         tiny()(text_pixel_values=[rendered("uint8")[0].numpy()])
 
 
 def test_nothing_to_look_at():
-    with pytest.raises(ValueError, match="Nothing to look at"):
+    with pytest.raises(ValueError, match="No input; pass pixel_values"):
         tiny()()
 
 
@@ -263,7 +257,7 @@ def test_nothing_to_look_at():
             "that 4 divides, got 30",
         ),
         (dict(num_attention_heads=0), "num_attention_heads=0"),
-        (dict(image_size=[64, 64, 3]), "is no canvas; give one side, or"),
+        (dict(image_size=[64, 64, 3]), "is not a canvas; give one side, or"),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
@@ -291,7 +285,7 @@ def test_a_large_batch_is_read_in_groups_of_similar_length():
 
     def gradients(**options):
         model.zero_grad()
-        output = model.vision_model(texts, skip_blank_patches=True, **options)
+        output = model.vision_model(texts, modality="text", **options)
         (output.pooler_output.sin().sum() + output.last_hidden_state.sin().sum()).backward()
         return output, [p.grad for p in model.vision_model.parameters()]
 
@@ -304,14 +298,13 @@ def test_a_large_batch_is_read_in_groups_of_similar_length():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_blank_patches_are_skipped_on_request_too_and_in_text_only():
-    model = tiny()
+def test_blank_patches_are_skipped_in_text_only():
     text, image = rendered("uint8", ["hi"]), torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
     with torch.no_grad():
         whole, skipped = (
-            model.get_text_features(text, skip_blank_patches=skip).last_hidden_state for skip in (False, True)
+            tiny(skip_blank_patches=skip).get_text_features(text).last_hidden_state for skip in (False, True)
         )
-        both = model(image, text, skip_blank_patches=True)
+        both = tiny(skip_blank_patches=True)(image, text)
     assert whole.abs().sum(-1).all() and not skipped.abs().sum(-1).all()
     assert both.vision_model_output.last_hidden_state.abs().sum(-1).all()
     torch.testing.assert_close(both.text_model_output.last_hidden_state, skipped)

@@ -67,8 +67,8 @@ def test_two_labels_classify_statements():
         (torch.zeros(3, 5), r"Labels of shape \(3, 5\) .* do not fit 4 answers"),
         (torch.zeros(3, 4, dtype=torch.int64), r"Labels of shape \(3, 4\) and type torch.int64"),
         (torch.tensor([0, 1]), r"Labels of shape \(2,\) .* a batch of 3"),
-        (torch.tensor([0, 4, 1]), "Label 4 is none of the model's 4 labels"),
-        (torch.tensor([0, -1, 1], dtype=torch.int32), "Label -1 is none"),
+        (torch.tensor([0, 4, 1]), "Label 4 is not one of the model's 4 labels"),
+        (torch.tensor([0, -1, 1], dtype=torch.int32), "Label -1 is not one"),
         (torch.tensor([[0.0, 1, 0, float("nan")]] * 3), "The label of row 0 is"),
     ],
 )

@@ -94,7 +94,7 @@ def test_fit_keeps_the_proportions_on_text_background(processor):
 
 
 def test_uint8_canvases_mean_the_same_to_the_model(processor):
-    from clippo.modeling_clippo.embeddings_clippo import as_pixels
+    from clippo.modeling_clippo.pixels_clippo import as_pixels
 
     inputs = dict(images=PICTURES, questions=QUESTIONS, return_tensors="pt")
     small, full = processor(**inputs, canvas_format="uint8"), processor(**inputs)

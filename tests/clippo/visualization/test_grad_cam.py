@@ -52,16 +52,14 @@ def test_blank_patches_are_zero_and_packed_text_is_the_same(model):
             model,
             processor(text=["abc", "a longer text"], return_tensors="pt", canvas_format=form)["text_pixel_values"],
             target,
-            skip_blank_patches=True,
+            modality="text",
         )
         for form in ("uint8", "packed")
     ]
     torch.testing.assert_close(*maps)
     assert maps[0].shape == (2, 4, 4)
     assert maps[0][0, 1:].eq(0).all() and maps[0][0, 0, 2:].eq(0).all()  # "abc" is in the first two patches
-    alone = grad_cam(
-        model, processor(text=["abc"], return_tensors="pt")["text_pixel_values"], target, skip_blank_patches=True
-    )
+    alone = grad_cam(model, processor(text=["abc"], return_tensors="pt")["text_pixel_values"], target, modality="text")
     torch.testing.assert_close(alone[0], maps[0][0], atol=1e-5, rtol=1e-5)
 
 

@@ -69,13 +69,13 @@ def test_skipped_patches_of_text_get_nothing(canvas_format):
     texts = ["a cat", "a longer text that fills several rows", ""]
     processor = clippo.ClippoProcessor.from_size(64, canvas_format=canvas_format)
     drawn = processor(text=texts, return_tensors="pt")["text_pixel_values"]
-    together = patch_relevance(tower, drawn, skip_blank_patches=True)
+    together = patch_relevance(tower, drawn, modality="text")
     assert together.shape == (3, 4, 4)
     torch.testing.assert_close(together.sum((1, 2)), torch.ones(3))
     inked = clippo.ClippoTokenizer(canvas_size=64).render(texts).canvases[:, 0].reshape(3, 4, 16, 4, 16) != 127
     assert (together[:2][torch.from_numpy(~inked.any((2, 4)))[:2]] == 0).all()
     assert together[2, 0, 0] == 1  # the empty text keeps its first patch
-    alone = patch_relevance(tower, drawn[:1], skip_blank_patches=True)
+    alone = patch_relevance(tower, drawn[:1], modality="text")
     torch.testing.assert_close(together[:1], alone)  # neighbours in the batch only pad
 
 

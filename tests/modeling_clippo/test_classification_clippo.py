@@ -39,7 +39,7 @@ def test_two_canvases_are_read_one_by_one(canvas_format, skip):
     tokenizer = clippo.ClippoTokenizer(canvas_size=64)
     with torch.no_grad():
         u, v = (
-            model.vision_model(tokenizer(texts, return_tensors="pt")["text_pixel_values"], skip_blank_patches=skip)
+            model.vision_model(tokenizer(texts, return_tensors="pt")["text_pixel_values"], modality="text")
             .pooler_output
             for texts in (FIRSTS, SECONDS)
         )  # fmt: skip
@@ -142,8 +142,8 @@ def test_the_problem_type_is_inferred_as_in_transformers():
 @pytest.mark.parametrize(
     ("overrides", "labels", "message"),
     [
-        ({}, [0, 1, 3, 0], "Label 3 is none of the model's 3 labels, 0 to 2; load"),
-        ({}, [0, -1, 2, 0], "Label -1 is none of the model's 3 labels"),
+        ({}, [0, 1, 3, 0], "Label 3 is not one of the model's 3 labels, 0 to 2; load"),
+        ({}, [0, -1, 2, 0], "Label -1 is not one of the model's 3 labels"),
         ({"num_labels": 1}, [0.0, 1.0, float("nan"), 2.0], "The label of row 2 is nan; drop rows"),
         ({}, [[0, 1, 1]] * 4, r"shape \(4, 3\) and type torch.int64 do not fit problem_type='single_.*int64 \(B,\)"),
         ({"problem_type": "single_label_classification"}, [0.0, 1, 1, 0], "type torch.float32 do not fit"),
@@ -163,7 +163,7 @@ def test_wrong_labels_are_refused(overrides, labels, message):
 def test_config_fields_are_checked():
     with pytest.raises(Exception, match="num_text_canvases=3 is not known"):
         clippo.ClippoConfig(num_text_canvases=3)
-    with pytest.raises(Exception, match="classifier_hidden_size=0 is no width"):
+    with pytest.raises(Exception, match="classifier_hidden_size=0 is not positive"):
         clippo.ClippoConfig(classifier_hidden_size=0)
 
 

@@ -7,7 +7,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from clippo import ClippoConfig, ClippoForImageClassification, ClippoModel, ClippoTokenizer
-from clippo.modeling_clippo import contrast_clippo, modeling_clippo
+from clippo.modeling_clippo import loss_clippo, modeling_clippo
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 
 from ..processes import run_processes
@@ -111,7 +111,7 @@ def test_a_bounded_temperature_stands_still():
     [
         ({"loss_type": "hinge"}, "loss_type='hinge' is not known; choose 'softmax' or 'sigmoid'"),
         ({"loss_type": "sigmoid"}, "loss_type='sigmoid' needs a bias"),
-        ({"logit_scale_max": 0}, "logit_scale_max=0 leaves no scale"),
+        ({"logit_scale_max": 0}, "logit_scale_max=0 is not positive"),
     ],
 )
 def test_config_errors(options, message):
@@ -187,7 +187,7 @@ def test_dropout_is_drawn_once(monkeypatch, skip_blank_patches):
     def kept(encode, part, **options):
         return encode(part)
 
-    monkeypatch.setattr(contrast_clippo, "checkpoint", kept)
+    monkeypatch.setattr(loss_clippo, "checkpoint", kept)
     expected = step(model, batch)
     assert_same_step(ours, expected)
     model.micro_batch_size = None
@@ -247,7 +247,7 @@ def test_micro_batches_are_for_training_steps(monkeypatch):
     def never(*args):
         raise AssertionError("encoded in micro-batches")
 
-    monkeypatch.setattr(modeling_clippo, "in_micro_batches", never)
+    monkeypatch.setattr(modeling_clippo, "grad_cache", never)
     with torch.no_grad():
         assert model(**batch).text_model_output is not None
     assert model.eval()(**batch).text_model_output is not None

@@ -1,0 +1,196 @@
+"""ClippoVisionModel, the vision transformer that embeds images and rendered text, and the base class of all models."""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_clippo import ClippoConfig
+from .embeddings_clippo import ClippoEmbeddings
+from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .initialization_clippo import initialize_tower_module
+from .model_card_clippo import model_card
+from .patches_clippo import KeptPatches
+
+MODALITIES = ("image", "text")
+
+
+@dataclass
+class ClippoVisionOutput(BaseModelOutputWithPooling):
+    """Output of the tower. B canvases, N patches, D = config.hidden_size.
+
+    Args:
+        last_hidden_state: (B, N, D) after the final LayerNorm, in reading order, zero where a patch was skipped.
+        pooler_output: (B, D), output of the pooling head before the projection (`pre_logits` in big_vision).
+        hidden_states: Output of the embeddings and of each block, (B, N, D), if asked for. When blank patches are
+            skipped they are (B, M, D), the kept patches of each canvas in reading order and then padding.
+        attentions: (B, heads, N, N) or (B, heads, M, M) of each block, if asked for.
+        kept_patches: bool (B, N), True for the patches that were computed. None when no patch was skipped.
+
+    Example:
+        >>> import clippo, torch
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
+        >>> tower = clippo.ClippoVisionModel(config).eval()
+        >>> canvas = clippo.ClippoTokenizer(canvas_size=32)("i", return_tensors="pt")["text_pixel_values"]
+        >>> tower(canvas, modality="text").kept_patches.tolist()
+        [[True, False, False, False]]
+    """
+
+    kept_patches: torch.Tensor | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are not None, in the order of their definition."""
+        return tuple(self[field.name] for field in fields(self) if field.name in self)
+
+
+class ClippoPreTrainedModel(PreTrainedModel):
+    """Base class of all CLIPPO models: loading, saving, initialisation, and what transformers may do with a model."""
+
+    config_class = ClippoConfig
+    config: ClippoConfig
+    base_model_prefix = "vision_model"  # heads and ClippoModel hold the tower under this name: weights load across
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ClippoEmbeddings", "ClippoEncoderLayer", "ClippoAttentionPoolingHead"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True  # not with skip_blank_patches: the number of kept patches depends on the data
+    _input_embed_layer = "patch_embedding"
+    _can_record_outputs = {
+        "hidden_states": ClippoEncoderLayer,
+        # The layer name keeps the pooling head's attention, which is of another shape, out of the list.
+        "attentions": OutputRecorder(ClippoAttention, index=1, layer_name="self_attn"),
+    }
+    # The losses are means over the batch. Trainer must not divide them by a number of items, or gradient accumulation
+    # is wrong.
+    accepts_loss_kwargs = False
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs):
+        """Save as in transformers. A folder without README.md also gets a model card."""
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        readme = Path(save_directory) / "README.md"
+        if is_main_process and not readme.exists():
+            readme.write_text(self._model_card(), encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs):
+        # Pushing replaces the card by a generated one; a card that was written by hand on the hub is kept.
+        readme = Path(working_dir) / "README.md"
+        if readme.exists() and "automatically generated" in readme.read_text(encoding="utf-8"):
+            readme.write_text(self._model_card(), encoding="utf-8")
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def _model_card(self) -> str:
+        return model_card(type(self).__name__, self.config, self.num_parameters())
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
+        # For classes outside transformers the default skips every module without parameters of its own, and attention,
+        # whose parameters belong to its linear layers, would keep their plain normal initialisation. The default
+        # guards against code that overwrites loaded weights; `_init_weights` below uses functions that cannot.
+        super()._initialize_weights(module)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Apply the official initialisation."""
+        super()._init_weights(module)
+        initialize_tower_module(module, self.config.hidden_size)
+
+
+class ClippoVisionModel(ClippoPreTrainedModel):
+    """The tower: pixel values to tokens to one pooled vector, for images and rendered text alike.
+
+    Args:
+        config: Model config.
+
+    Example:
+        >>> import clippo, torch
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
+        >>> output = clippo.ClippoVisionModel(config)(torch.zeros(2, 3, 32, 32))
+        >>> output.last_hidden_state.shape, output.pooler_output.shape
+        (torch.Size([2, 4, 192]), torch.Size([2, 192]))
+    """
+
+    input_modalities = ("image",)
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        self.embeddings = ClippoEmbeddings(config)
+        self.encoder = ClippoEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = ClippoAttentionPoolingHead(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        modality: str = "image",
+        **kwargs,
+    ) -> ClippoVisionOutput:
+        """Embed a batch of images or of rendered texts.
+
+        Args:
+            pixel_values: float (B, 3 or 1, H, W) in [-1, 1], uint8 of the same shape, or packed text, int64
+                (B, H/16, W/4).
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            modality: "image" or "text". With `config.skip_blank_patches`, patches of text that equal the background
+                are skipped. The result for one canvas does not depend on the others in the batch.
+            kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `return_dict`.
+
+        Returns:
+            `ClippoVisionOutput`.
+
+        Raises:
+            ValueError: The modality is not known; the pixel values are not accepted.
+        """
+        if modality not in MODALITIES:
+            raise ValueError(f"modality={modality!r} is not known; choose {' or '.join(map(repr, MODALITIES))}.")
+        tokens, kept = self.embeddings(pixel_values, interpolate_pos_encoding, modality)
+        if kept is None:
+            hidden_states, pooled = self._encode(tokens, None, modality, **kwargs)
+        else:
+            hidden_states, pooled = self._encode_kept(tokens, kept, modality, **kwargs)
+        return ClippoVisionOutput(
+            last_hidden_state=hidden_states,
+            pooler_output=pooled,
+            kept_patches=None if kept is None else kept.on_canvas(),
+        )
+
+    def _encode(
+        self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, modality: str, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> hidden states (B, T, D) and pooled vectors (B, D)."""
+        hidden_states = self.post_layernorm(self.encoder(tokens, padding_mask, modality, **kwargs))
+        return hidden_states, self.head(hidden_states, padding_mask)
+
+    def _encode_kept(
+        self, tokens: torch.Tensor, kept: KeptPatches, modality: str, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode kept patches (B, M, D) in groups of similar length -> (B, N, D) on the canvas, and (B, D)."""
+        recorded = ("output_hidden_states", "output_attentions")
+        if any(kwargs.get(name, getattr(self.config, name)) for name in recorded):
+            # Hooks record what the blocks compute, so the whole batch has to pass at once.
+            hidden_states, pooled = self._encode(tokens, kept.mask, modality, **kwargs)
+            return kept.scatter(hidden_states), pooled
+        hidden_parts, pooled_parts, order = [], [], []
+        for rows, length in kept.by_length():
+            hidden_states, pooled = self._encode(tokens[rows, :length], kept.mask[rows, :length], modality, **kwargs)
+            hidden_parts.append(nn.functional.pad(hidden_states, (0, 0, 0, tokens.shape[1] - length)))
+            pooled_parts.append(pooled)
+            order.append(rows)
+        back = torch.cat(order).argsort().to(pooled.device)
+        return kept.scatter(torch.cat(hidden_parts)[back]), torch.cat(pooled_parts)[back]
+
+
+__all__ = ["ClippoPreTrainedModel", "ClippoVisionModel", "ClippoVisionOutput"]
