@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
 from clippo.surgery import has_head, init_classifier_bias, reset_head
 from clippo.tasks.glue.baselines import baseline_scores
@@ -50,7 +50,7 @@ from clippo.tasks.glue.results import (
     write_json,
     write_report,
 )
-from clippo.training.arguments import parse_recipe
+from clippo.training.arguments import parse_command
 from clippo.training.finetuning import FineTuningTrainer
 
 logger = logging.getLogger(__name__)
@@ -278,6 +278,7 @@ def finetune_glue(args: GlueArguments, training_args: TrainingArguments) -> dict
         the arguments.
 
     Raises:
+        FileNotFoundError: The model or a file of the data does not exist.
         ValueError: A task or layout is unknown, or no seed or no model is given.
     """
     tasks, seeds = _checked_tasks_and_seeds(args)
@@ -310,6 +311,7 @@ def _checked_tasks_and_seeds(args: GlueArguments) -> tuple[list[str], list[int]]
         raise ValueError("seeds is empty, so nothing would run; pass --seeds 0 1 2.")
     if not args.model:
         raise ValueError("model is missing; pass --model with the folder or hub name of a CLIPPO.")
+    find_model(args.model)
     return tasks, seeds
 
 
@@ -319,8 +321,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name. Default: those of the process.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        raise SystemExit(__doc__)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    print(markdown_table(finetune_glue(*parse_recipe((GlueArguments, GlueTrainingArguments), argv))))
+    args, training_args = parse_command((GlueArguments, GlueTrainingArguments), argv, usage=__doc__)
+    try:
+        print(markdown_table(finetune_glue(args, training_args)))
+    except FileNotFoundError as error:
+        raise SystemExit(f"error: {error}") from error

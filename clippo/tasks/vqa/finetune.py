@@ -7,7 +7,6 @@ interrupted run.
 """
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from transformers import EvalPrediction, TrainingArguments, set_seed
 
 from clippo.data.augmentation import PhotoAugmentation
+from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
 from clippo.processing import ClippoProcessor
 from clippo.processing.layout_question_clippo import QuestionLayout
@@ -24,7 +24,7 @@ from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
-from clippo.training.arguments import ModelArguments, from_json, parse_recipe
+from clippo.training.arguments import ModelArguments, from_json, parse_command
 from clippo.training.checkpoints import checkpoint_to_resume
 from clippo.training.finetuning import FineTuningTrainer
 
@@ -206,7 +206,12 @@ def finetune_vqa(
         model_args: Model arguments.
         data_args: Data arguments.
         training_args: TrainingArguments of transformers.
+
+    Raises:
+        FileNotFoundError: `init_from` or a file of the data does not exist.
     """
+    if model_args.init_from:
+        find_model(model_args.init_from)
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # The columns are images and strings, which the collator draws.
     trainer = _build_trainer(model_args, data_args, training_args)
@@ -256,8 +261,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name. Default: those of the process.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        raise SystemExit(__doc__)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    finetune_vqa(*parse_recipe((VqaModelArguments, VqaDataArguments, TrainingArguments), argv))
+    kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments)
+    model_args, data_args, training_args = parse_command(kinds, argv, usage=__doc__)
+    try:
+        finetune_vqa(model_args, data_args, training_args)
+    except FileNotFoundError as error:
+        raise SystemExit(f"error: {error}") from error
