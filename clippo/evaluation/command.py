@@ -20,6 +20,7 @@ from clippo.evaluation.phrase_matching import reading_report
 from clippo.evaluation.report import Report
 from clippo.evaluation.sources import Source, find_source
 from clippo.evaluation.text_text import bitext_report, sts_report
+from clippo.model_files import find_model
 
 DEFAULT_RECIPE = "recipes/evaluation/emoji.yaml"
 
@@ -228,7 +229,7 @@ def evaluate(run: RunArguments, tasks: list[tuple[str, object]], command: str = 
     device = torch.device(run.device) if run.device else None
     # Takes part in the process group that torchrun or accelerate launch announce; alone it does nothing.
     state = PartialState(cpu=device is not None and device.type == "cpu")
-    model = AutoModel.from_pretrained(run.model, dtype=run.dtype).to(device or state.device)
+    model = AutoModel.from_pretrained(find_model(run.model), dtype=run.dtype).to(device or state.device)
     processor = AutoProcessor.from_pretrained(run.model)
     encoder = Encoder(model, processor, run.cache, run.batch_size, run.text_batch_size, run.part_size, run.progress)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))

@@ -24,6 +24,7 @@ from clippo.data import (
     SourceSpec,
 )
 from clippo.emoji import EmojiSpec, RandomView
+from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.surgery import inflate_patch_embedding, resize_canvas
@@ -50,7 +51,7 @@ def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
         ValueError: `font` is given beside a CLIPPO, which has its own; or `config_overrides` differs from a CLIPPO in
             fields that its weights fix.
     """
-    if args.init_from and not is_vit(args.init_from):
+    if args.init_from and not is_vit(find_model(args.init_from)):
         return _load_initial_model(args)
     config = ClippoConfig.from_preset(args.preset, **args.config_overrides)
     processor = ClippoProcessor.from_size(config.image_size, font_file=args.font, canvas_format=args.canvas_format)
