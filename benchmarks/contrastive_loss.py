@@ -1,19 +1,19 @@
-"""What a contrastive loss keeps for backward, how much memory its step takes and how long, side by side in one run.
+"""Memory and time of contrastive losses, side by side in one run.
 
-* whole matrix: B x B scores, cross-entropy along rows and columns; on one process;
-* local loss, the way open_clip computes it: one process of eight scores its own rows against the gathered rows of
-  all, images against texts and texts against images;
-* sigmoid in chunks, the way open_clip's chunked SigLIP loss does: one chunk of texts after the other, all of them left
-  to autograd.
+* whole matrix: B x B scores and cross-entropy along rows and columns, on one process.
+* local loss, as in open_clip: one process of eight scores its own rows against the gathered rows of all, images against
+  texts and texts against images.
+* sigmoid in chunks, as in open_clip's chunked SigLIP loss: one chunk of texts after the other, all of them saved by
+  autograd.
 
-All three are written here from their formulas. Ours stands beside each, with the same embeddings: for the local loss it
-is the share of one process of eight too, with the gathered rows at hand and nobody to reduce with, so neither column
-has the time of the network in it.
+All three are written here from their formulas and compared with clippo's loss on the same embeddings. For the local
+loss, clippo's loss computes the share of one process of eight too. Its gathered rows are given and nothing is reduced,
+so neither column includes the network.
 
-"kept" counts every storage that autograd saves once, embeddings included. "peak" is how much the resident memory of a
-process grows, in its first forward and backward, beyond what making the embeddings took. Times are CPU seconds of one
-thread for the second, the best of several interleaved rounds. A way whose peak would not fit below --limit-gib (four
-times its peak at half the batch) is left out.
+"kept" counts every storage that autograd saves once, embeddings included. "peak" is the growth of a process's resident
+memory in its first forward and backward pass, without the embeddings. Times are CPU seconds of one thread for the
+second pass, the best of several interleaved rounds. A loss is omitted where four times its peak at half the batch
+exceeds --limit_gib.
 
 Run: python benchmarks/contrastive_loss.py [--width 768] [--batches 2048 4096 8192 16384] [--rounds 2]
 """
@@ -57,12 +57,12 @@ def sigmoid_in_chunks(images, texts, scale, bias, chunks=8):
     return loss
 
 
-def ours(images, texts, scale, bias, kind):
+def clippo_loss(images, texts, scale, bias, kind):
     return contrastive_loss(images, texts, scale, bias, kind).loss
 
 
 class AlreadyGathered(Shares):
-    """The share of one process, without the others: same work, same memory."""
+    """Share of one process without the others: the same work and memory."""
 
     def gather(self, own):
         return self.everybody
@@ -74,7 +74,7 @@ class AlreadyGathered(Shares):
         return values
 
 
-def our_share(images, texts, scale, bias):
+def clippo_share(images, texts, scale, bias):
     rows = len(images) // WORLD
     shares = AlreadyGathered((rows,) * WORLD, 0)
     shares.everybody = images.detach()
@@ -83,14 +83,14 @@ def our_share(images, texts, scale, bias):
 
 
 GROUPS = [
-    ("softmax, one process", "whole matrix", whole_matrix, partial(ours, kind="softmax")),
-    (f"softmax, one process of {WORLD}", "local loss", local_loss, our_share),
-    ("sigmoid, one process", "in chunks", sigmoid_in_chunks, partial(ours, kind="sigmoid")),
+    ("softmax, one process", "whole matrix", whole_matrix, partial(clippo_loss, kind="softmax")),
+    (f"softmax, one process of {WORLD}", "local loss", local_loss, clippo_share),
+    ("sigmoid, one process", "in chunks", sigmoid_in_chunks, partial(clippo_loss, kind="sigmoid")),
 ]
 
 
 def measure(way, batch: int, width: int) -> dict[str, float]:
-    """Two steps, the first for the memory in bytes, the second for the CPU seconds; and the loss."""
+    """Measures memory in bytes in one step and CPU seconds in a second step."""
     generator = torch.Generator().manual_seed(0)
     images, texts = (
         F.normalize(torch.randn(batch, width, generator=generator), dim=-1).requires_grad_() for _ in range(2)
@@ -116,8 +116,8 @@ def measure(way, batch: int, width: int) -> dict[str, float]:
 
 
 def in_a_child(way, batch: int, width: int) -> dict[str, float]:
-    """`measure` in a process of its own, so that the peak is that of this way alone."""
-    context = multiprocessing.get_context("fork")  # so the ways need no pickling; nothing has run here yet
+    """Runs `measure` in a child process, so that the peak belongs to this loss alone."""
+    context = multiprocessing.get_context("fork")  # needs no pickling; no thread runs yet
     receive, send = context.Pipe(duplex=False)
 
     def work():
@@ -135,42 +135,51 @@ def in_a_child(way, batch: int, width: int) -> dict[str, float]:
         child.join()
 
 
+def best_of(ways: dict, batch: int, width: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Returns the fastest measurement of each loss over interleaved rounds."""
+    best = {}
+    for _ in range(rounds):
+        for way, function in ways.items():
+            result = in_a_child(function, batch, width)
+            if way not in best or result["seconds"] < best[way]["seconds"]:
+                best[way] = result
+    return best
+
+
+def compare(title: str, name: str, other, mine, args: argparse.Namespace) -> None:
+    """Prints one row per batch size."""
+    expected = {}  # batch -> peak
+    for batch in sorted(args.batches):
+        fits = expected.get(batch, 0) < args.limit_gib * 2**30
+        best = best_of({"clippo": mine, **({name: other} if fits else {})}, batch, args.width, args.rounds)
+        c, o = best["clippo"], best.get(name)
+        cells = f"{c['kept'] / MIB:,.1f} | {c['peak'] / MIB:,.0f} | {c['seconds']:.2f}"
+        if o is None:
+            print(f"| {title} | {batch} | {name} | | over the limit | | {cells} | | |", flush=True)
+            continue
+        expected[2 * batch] = 4 * o["peak"]
+        if mine is not clippo_share and abs(o["loss"] - c["loss"]) > 1e-4 * abs(o["loss"]):
+            raise RuntimeError(f"{title}, B = {batch}: {name} gives {o['loss']}, clippo {c['loss']}.")
+        print(
+            f"| {title} | {batch} | {name} | {o['kept'] / MIB:,.1f} | {o['peak'] / MIB:,.0f} | {o['seconds']:.2f} "
+            f"| {cells} | {o['kept'] / c['kept']:.1f}x | {o['seconds'] / c['seconds']:.2f}x |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--width", type=int, default=768, help="E, of the embeddings")
-    parser.add_argument("--batches", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
-    parser.add_argument("--rounds", type=int, default=2, help="timed rounds; the best counts")
-    parser.add_argument("--limit-gib", type=float, default=6.0, help="memory that no way may exceed")
+    parser.add_argument("--width", type=int, default=768, help="Width E of the embeddings.")
+    parser.add_argument("--batches", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="Pairs B.")
+    parser.add_argument("--rounds", type=int, default=2, help="Timed rounds; the best counts.")
+    parser.add_argument("--limit_gib", type=float, default=6.0, help="Largest memory of a loss, in GiB.")
     args = parser.parse_args()
 
     print(f"E = {args.width}, float32, one thread; kept and peak in MiB, forward and backward in seconds\n")
-    print("| loss | B | other way | kept | peak | seconds | ours: kept | peak | seconds | kept, times less | faster |")
+    print("| loss | B | compared with | kept | peak | seconds | clippo: kept | peak | seconds | kept | speed |")
     print("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for title, name, other, mine in GROUPS:
-        expected = {}  # batch -> peak
-        for batch in sorted(args.batches):
-            fits = expected.get(batch, 0) < args.limit_gib * 2**30
-            ways = {"ours": mine, **({name: other} if fits else {})}
-            best = {}
-            for _ in range(args.rounds):
-                for way, function in ways.items():
-                    result = in_a_child(function, batch, args.width)
-                    if way not in best or result["seconds"] < best[way]["seconds"]:
-                        best[way] = result
-            o = best["ours"]
-            cells = f"{o['kept'] / MIB:,.1f} | {o['peak'] / MIB:,.0f} | {o['seconds']:.2f}"
-            if not fits:
-                print(f"| {title} | {batch} | {name} | | over the limit | | {cells} | | |", flush=True)
-                continue
-            t = best[name]
-            expected[2 * batch] = 4 * t["peak"]
-            if mine is not our_share and abs(t["loss"] - o["loss"]) > 1e-4 * abs(t["loss"]):
-                raise RuntimeError(f"{title}, B = {batch}: {name} says {t['loss']}, ours {o['loss']}.")
-            print(
-                f"| {title} | {batch} | {name} | {t['kept'] / MIB:,.1f} | {t['peak'] / MIB:,.0f} | {t['seconds']:.2f} "
-                f"| {cells} | {t['kept'] / o['kept']:.1f}x | {t['seconds'] / o['seconds']:.2f}x |",
-                flush=True,
-            )
+    for group in GROUPS:
+        compare(*group, args)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Pairs per second of one training step, side by side in one run at equal size: what skipping blank patches gains.
+"""Pairs per second of one training step of CLIPPO and CLIP at equal size, side by side in one run.
 
-* ClippoModel, every patch of a text canvas read;
-* ClippoModel with `skip_blank_patches`;
-* transformers' CLIPModel: a vision tower of the same width, depth and patch, a text tower of the same width and depth
-  with CLIP's 77 tokens and vocabulary;
+* ClippoModel that reads every patch of a text canvas.
+* ClippoModel with `skip_blank_patches`.
+* transformers' CLIPModel with a vision tower of the same width, depth and patch, and a text tower of the same width and
+  depth with CLIP's 77 tokens and vocabulary.
 * open_clip's CLIP of the same shape, where that package is installed.
 
-A step is forward, backward and AdamW on random pictures with captions of some 50 characters ("short") or with as many
-as the canvas holds ("full"). "texts" is the text side alone, forward and backward. Rounds are interleaved, the median
-counts. On the CPU one thread computes and times are its CPU seconds, so that other work on the machine disturbs little;
-on a GPU they are wall seconds under bf16 autocast.
+A step is forward, backward and AdamW on random images with captions of about 50 characters ("short") or as long as the
+canvas ("full"). "texts" is the text side alone, forward and backward. Rounds are interleaved and the median counts.
+On a CPU, one thread computes and times are its CPU seconds, so that other work on the machine disturbs little. On a
+GPU they are wall seconds under bf16 autocast.
 
 Run: python benchmarks/train_step.py [--batch_size 16] [--rounds 5] [--attention sdpa eager] [--device cuda]
 """
@@ -34,7 +34,7 @@ under blue sky while their mother reads some book about birds and rivers in nort
 SHORT, FULL = 50, 480  # characters; the second fills a canvas of 224 pixels
 CLIP_TOKENS, CLIP_VOCABULARY = 77, 49408
 
-Step = Callable[[str], torch.Tensor]  # kind of captions -> something to call backward on
+Step = Callable[[str], torch.Tensor]  # kind of captions -> scalar for backward
 
 
 def captions(length: int, count: int, rng: random.Random) -> list[str]:
@@ -48,7 +48,7 @@ def captions(length: int, count: int, rng: random.Random) -> list[str]:
 
 
 class Contender:
-    """A model, how its pair step and its text side run, and what they took."""
+    """A model with its pair step, its text side and their measured seconds."""
 
     def __init__(self, name: str, attention: str, model: nn.Module, pair: Step, text: Step):
         self.name, self.attention, self.model = name, attention, model
@@ -134,7 +134,7 @@ def open_clip_contender(args, config: ClippoConfig, images, tokens) -> Contender
 def measure(args, contenders: list[Contender]) -> None:
     cuda = args.device == "cuda"
     clock = time.perf_counter if cuda else time.process_time
-    for turn in range(args.rounds + 1):  # the first is not counted
+    for turn in range(args.rounds + 1):  # the first round is warm-up
         for what in ("texts", "pairs"):
             for kind in ("short", "full"):
                 for contender in contenders:
@@ -166,20 +166,20 @@ def report(args, contenders: list[Contender]) -> None:
     skipping = {c.attention: rates(c) for c in contenders if c.name.endswith("skipped")}
     for contender in contenders:
         if not contender.name.endswith("skipped"):
-            ours = skipping.get(contender.attention, next(iter(skipping.values())))
-            ratios = [a / b for a, b in zip(ours, rates(contender), strict=True)]
+            rate = skipping.get(contender.attention, next(iter(skipping.values())))
+            ratios = [a / b for a, b in zip(rate, rates(contender), strict=True)]
             print(f"| {contender.name} | {contender.attention} | " + " | ".join(f"{x:.2f}x" for x in ratios) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--depth", type=int, default=6)
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts")
-    parser.add_argument("--attention", nargs="+", default=["sdpa", "eager"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--width", type=int, default=192, help="Width of the towers.")
+    parser.add_argument("--depth", type=int, default=6, help="Blocks of the towers.")
+    parser.add_argument("--image_size", type=int, default=224, help="Side of the canvas in pixels.")
+    parser.add_argument("--batch_size", type=int, default=16, help="Pairs a step.")
+    parser.add_argument("--rounds", type=int, default=5, help="Timed rounds; the median counts.")
+    parser.add_argument("--attention", nargs="+", default=["sdpa", "eager"], help="Attention backends.")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="Device.")
     args = parser.parse_args()
 
     torch.manual_seed(0)
@@ -201,7 +201,7 @@ def main() -> None:
     }
     images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=args.device) * 2 - 1
     tokens = torch.randint(1, CLIP_VOCABULARY - 1, (args.batch_size, CLIP_TOKENS), device=args.device)
-    tokens[:, -1] = CLIP_VOCABULARY - 1  # the end of the text, where CLIP pools
+    tokens[:, -1] = CLIP_VOCABULARY - 1  # end of the text, where CLIP pools
 
     contenders = []
     for attention in args.attention:

@@ -64,6 +64,19 @@ class FineTuningTrainer(EvalDataMixin, Trainer):
     Raises:
         ValueError: `layer_decay` is not in (0, 1].
         FloatingPointError: The loss is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> import clippo
+        >>> from transformers import TrainingArguments
+        >>> from clippo.training.finetuning import FineTuningTrainer
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     arguments = TrainingArguments(folder, use_cpu=True, learning_rate=0.1, report_to="none")
+        ...     model = clippo.ClippoForSequenceClassification(config)
+        ...     trainer = FineTuningTrainer(model, arguments, layer_decay=0.5)
+        >>> sorted({group["lr"] for group in trainer.create_optimizer().param_groups})
+        [0.025, 0.05, 0.1]
     """
 
     def __init__(self, *args, layer_decay: float = 1.0, eval_collator=None, **kwargs):

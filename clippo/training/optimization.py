@@ -26,13 +26,18 @@ LARGE_WEIGHT_DECAY = 0.01
 
 @dataclass
 class OptimizerArguments:
-    """Optimizer and schedule. Learning rate, weight decay, betas, warm-up and gradient clipping are Trainer's.
+    """Optimizer and schedule. Learning rate, weight decay, betas, warm-up and gradient clipping belong to Trainer.
 
-    The paper's recipe: adafactor_big_vision, rsqrt, learning_rate 1e-3, weight_decay 1e-4, adam_beta1 0.9,
-    adam_beta2 0.999, max_grad_norm 1.0, warmup_steps, cooldown_steps and rsqrt_timescale 10,000.
+    The paper's recipe is adafactor_big_vision, rsqrt, learning_rate 1e-3, weight_decay 1e-4, adam_beta1 0.9,
+    adam_beta2 0.999, max_grad_norm 1.0, and 10,000 for each of warmup_steps, cooldown_steps and rsqrt_timescale.
 
     Raises:
-        ValueError: An unknown name, or a setting of a schedule that is not the chosen one.
+        ValueError: A name is unknown, or a setting belongs to a schedule that is not chosen.
+
+    Example:
+        >>> from clippo.training.optimization import OptimizerArguments
+        >>> OptimizerArguments("adafactor_big_vision", "rsqrt", cooldown_steps=10_000).rsqrt_timescale
+        10000
     """
 
     optimizer: str = field(

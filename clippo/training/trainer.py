@@ -85,6 +85,27 @@ class ContrastiveTrainer(EvalDataMixin, Trainer):
         FloatingPointError: The loss, or a weight about to be saved, is not finite. The weights are not saved.
         RuntimeError: Too many rows of the data could not be used; or `evaluate` came before `train` on several
             processes, which would then train separately.
+
+    Example:
+        >>> import tempfile
+        >>> import clippo
+        >>> from transformers import TrainingArguments
+        >>> from clippo.training.trainer import ContrastiveTrainer
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
+        >>> image, text = torch.zeros(3, 32, 32), torch.zeros(1, 32, 32)
+        >>> def collate(pairs):
+        ...     images, texts = (torch.stack(tensors) for tensors in zip(*pairs))
+        ...     return {"pixel_values": images, "text_pixel_values": texts, "return_loss": True}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     arguments = TrainingArguments(
+        ...         folder, max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no"
+        ...     )
+        ...     trainer = ContrastiveTrainer(
+        ...         clippo.ClippoModel(config), arguments, train_dataset=[(image, text)] * 8, data_collator=collate
+        ...     )
+        ...     trainer.train().global_step  # doctest: +ELLIPSIS
+        {...}
+        1
     """
 
     def __init__(
