@@ -139,7 +139,8 @@ def draw_questions(
         ValueError: A question does not fit under "raise", or the canvas has no room for the layout.
     """
     height, width = renderer.options.canvas_size
-    header = TextRenderer(renderer.fonts, replace(renderer.options, canvas_size=layout.text_size(height, width)))
+    # transformers puts the remote code of tokenizer and processor into two packages, so the class is the renderer's own.
+    header = type(renderer)(renderer.fonts, replace(renderer.options, canvas_size=layout.text_size(height, width)))
     rendered = header(questions)
     _check_overflow(rendered, header, overflow)
     rows = np.clip(rendered.rows_used, layout.min_rows, header.options.height // ROW_HEIGHT)  # (B,)
