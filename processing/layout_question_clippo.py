@@ -139,7 +139,7 @@ def draw_questions(
         ValueError: A question does not fit under "raise", or the canvas has no room for the layout.
     """
     height, width = renderer.options.canvas_size
-    # transformers puts the remote code of tokenizer and processor into two packages, so the class is the renderer's own.
+    # Remote code of tokenizer and processor is in two packages with a TextRenderer each; this is the renderer's own.
     header = type(renderer)(renderer.fonts, replace(renderer.options, canvas_size=layout.text_size(height, width)))
     rendered = header(questions)
     _check_overflow(rendered, header, overflow)

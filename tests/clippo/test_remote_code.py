@@ -7,12 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import pipeline
+from transformers.dynamic_module_utils import get_relative_imports
 
 import clippo
+from clippo.modeling_clippo.configuration_clippo import AUTO_MAP
+
+from ..conftest import ROOT
 
 LABELS = ["cat", "собака", "鳥"]
 TEXTS = ["a fine film", "плохо"]
@@ -166,6 +171,19 @@ def answers(folders, photo_files, tmp_path_factory):
     ]
     second = run_without_package(again, tmp_path_factory.mktemp("second"))
     return {name: (one, two) for name, one, two in zip(work, first, second, strict=True)}
+
+
+def test_a_saved_folder_has_the_code_of_its_classes(folders):
+    paths = {path.stem: path for folder in ("modeling_clippo", "processing") for path in (ROOT / folder).glob("*.py")}
+    wanted = {module.partition(".")[0] for module in AUTO_MAP.values()}
+    wanted |= {"image_processing_clippo", "processing_clippo", "tokenization_clippo", "pipeline_clippo"}
+    expected = {}
+    while wanted:
+        path = paths[wanted.pop()]
+        expected[path.name] = path.read_text(encoding="utf-8")
+        wanted |= {name for name in get_relative_imports(path) if f"{name}.py" not in expected}
+    for folder in folders.values():
+        assert {path.name: path.read_text(encoding="utf-8") for path in Path(folder).glob("*.py")} == expected
 
 
 def test_every_auto_class_comes_from_the_folder(answers):
