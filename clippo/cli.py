@@ -23,6 +23,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "finetune glue": Command("clippo.tasks.glue.finetune:main", "Fine-tune and evaluate a model on GLUE."),
     "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
+    "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
+    "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
+    "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
     "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
 }

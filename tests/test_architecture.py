@@ -27,7 +27,8 @@ ALLOWED = {
     "clippo.data": {"processing", "emoji", "clippo"},
     "clippo.emoji": {"modeling_clippo", "processing", "data", "evaluation", "clippo"},
     "clippo.evaluation": {"modeling_clippo", "processing", "data", "emoji", "visualization", "clippo"},
-    "clippo.visualization": {"modeling_clippo", "processing", "data", "clippo"},
+    # command.py alone needs evaluation and tasks
+    "clippo.visualization": {"modeling_clippo", "processing", "data", "evaluation", "tasks", "clippo"},
     "clippo.training": {
         *("modeling_clippo", "processing", "data", "emoji", "conversion", "evaluation", "visualization", "clippo"),
     },

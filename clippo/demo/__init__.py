@@ -1,1 +1,1 @@
-"""The demo that `make demo` runs."""
+"""Demos of a checkpoint."""

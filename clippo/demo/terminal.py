@@ -1,32 +1,39 @@
-"""The demo: one checkpoint classifies and finds pictures by texts in many languages, and shows what it looked at."""
+"""Terminal demo: one checkpoint classifies images and finds them by texts in many languages."""
 
 import json
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor, pipeline
+from transformers import AutoProcessor, HfArgumentParser, pipeline
+from transformers.utils import logging
 
-from clippo.evaluation.embeddings import embed_images, embed_texts
+from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.retrieval import ranks
-from clippo.visualization.inputs import image_pixels
+from clippo.visualization.inputs import CHECKOUT, image_pixels, read_images
 from clippo.visualization.sheet import draw_sheet
 from clippo.visualization.text_table import align, bar
 
-ON_SHEET = 8  # pictures and texts that one sheet has room for
-CLASSIFIED = 4  # of these pictures, how many the zero-shot part prints
+ON_SHEET = 8  # images and texts that fit on one sheet
+CLASSIFIED = 4  # number of these images that the zero-shot part prints
 
 
 @dataclass(frozen=True)
 class Query:
-    """A text to find a picture by.
+    """Text that searches for an image.
 
     Args:
-        text: the text itself.
+        text: The text.
         language: English name of its language, if known.
-        picture: file stem of the picture that it names, if known.
-        held_out: the picture was never trained on with a text in this language.
+        picture: File stem of the image that it names, if known.
+        held_out: Whether no text in this language was trained on with the image.
+
+    Example:
+        >>> Query("猫", "Japanese", "cat", held_out=True).kind
+        'held out'
     """
 
     text: str
@@ -36,29 +43,17 @@ class Query:
 
     @property
     def kind(self) -> str:
+        """Word for the table: "trained", "held out", or empty if the image is not known."""
         if self.picture is None:
             return ""
         return "held out" if self.held_out else "trained"
 
 
-def read_pictures(folder: Path) -> dict[str, Image.Image]:
-    """File stem -> picture, by name.
-
-    Raises:
-        FileNotFoundError: the folder, or a picture in it, is missing.
-    """
-    known = Image.registered_extensions()
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
-    if not files:
-        raise FileNotFoundError(f"no pictures in {folder}: give a folder with files such as .png, .jpg or .webp")
-    return {path.stem: Image.open(path) for path in files}
-
-
 def read_queries(folder: Path) -> list[Query]:
-    """The queries that scripts/build_demo_pictures.py wrote beside its pictures.
+    """Reads the queries that `scripts/build_demo_pictures.py` wrote beside its images.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: The file is missing.
     """
     file = folder / "queries.json"
     if not file.is_file():
@@ -66,46 +61,47 @@ def read_queries(folder: Path) -> list[Query]:
     return [Query(**query) for query in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def run_demo(model_folder: str, pictures: dict[str, Image.Image], queries: list[Query]) -> Image.Image:
-    """Prints zero-shot probabilities and retrieval; returns the sheet of `clippo.visualization.sheet`.
+def run_demo(model_folder: str, images: dict[str, Image.Image], queries: list[Query]) -> Image.Image:
+    """Prints zero-shot probabilities and retrieval, and returns the sheet of `clippo.visualization.sheet`.
 
-    The first `ON_SHEET` queries are the labels of the zero-shot part and the rows of the sheet. Their own pictures are
-    its columns, or the first pictures where it is not known which belong to them.
+    The first `ON_SHEET` queries are the labels of the zero-shot part and the rows of the sheet. Their images are its
+    columns. If the images of the queries are not known, the first images are.
 
     Args:
-        model_folder: a saved `ClippoModel` with its processor.
-        pictures: name -> picture; the names are printed.
-        queries: at least one; a query's `picture` is a name in `pictures`.
+        model_folder: Folder of a saved `ClippoModel` with its processor.
+        images: Images by name. The names are printed.
+        queries: At least one query. Its `picture` is a name in `images`.
 
     Raises:
-        FileNotFoundError: there is no checkpoint in `model_folder`.
-        ValueError: a query's picture is not there.
+        FileNotFoundError: The folder holds no checkpoint.
+        ValueError: The image of a query is missing.
     """
     if not (Path(model_folder) / "config.json").is_file():
         raise FileNotFoundError(
             f"no checkpoint in {model_folder}: give another folder, or train one (recipes/emoji.yaml)"
         )
-    missing = sorted({query.picture for query in queries if query.picture} - set(pictures))
+    missing = sorted({query.picture for query in queries if query.picture} - set(images))
     if missing:
-        raise ValueError(f"queries name pictures that are not there: {', '.join(missing)}")
+        raise ValueError(f"queries name images that are missing: {', '.join(missing)}")
     classify = pipeline("zero-shot-image-classification", model=str(model_folder), dtype=torch.float32)
     model, processor = classify.model, AutoProcessor.from_pretrained(model_folder)
 
     labels = queries[:ON_SHEET]
-    columns = list(dict.fromkeys(label.picture for label in labels if label.picture)) or list(pictures)[:ON_SHEET]
-    print_zero_shot(classify, {name: pictures[name] for name in columns[:CLASSIFIED]}, labels)
+    columns = list(dict.fromkeys(label.picture for label in labels if label.picture)) or list(images)[:ON_SHEET]
+    print_zero_shot(classify, {name: images[name] for name in columns[:CLASSIFIED]}, labels)
 
-    texts = embed_texts(model, processor, [query.text for query in queries])  # (Q, E)
-    images = embed_images(model, processor, list(pictures.values()))  # (P, E)
-    print_retrieval(texts, images, list(pictures), queries)
+    encoder = Encoder(model, processor)
+    texts = encoder.texts([query.text for query in queries])  # (Q, E)
+    vectors = encoder.images(images.values()).require_all()  # (P, E)
+    print_retrieval(texts, vectors, list(images), queries)
 
-    place = [list(pictures).index(name) for name in columns]
+    place = [list(images).index(name) for name in columns]
     return draw_sheet(
-        image_pixels(processor(images=[pictures[name] for name in columns], return_tensors="np")["pixel_values"]),
+        image_pixels(processor(images=[images[name] for name in columns], return_tensors="np")["pixel_values"]),
         image_pixels(processor.tokenizer.render([label.text for label in labels], canvas_format="uint8").canvases),
-        (texts[: len(labels)] @ images[place].T).numpy(),
+        (texts[: len(labels)] @ vectors[place].T).numpy(),
         scale=model.logit_scale.exp().item(),
-        title="One vision transformer reads pictures and text",
+        title="One vision transformer reads images and text",
         notes=[(label.language, label.kind) for label in labels] if any(label.language for label in labels) else (),
         right={(row, columns.index(label.picture)) for row, label in enumerate(labels) if label.picture},
         patch_size=model.config.patch_size,
@@ -113,13 +109,13 @@ def run_demo(model_folder: str, pictures: dict[str, Image.Image], queries: list[
     )
 
 
-def print_zero_shot(classify, pictures: dict[str, Image.Image], labels: list[Query]) -> None:
-    """The three likeliest labels of every picture, by transformers' pipeline."""
+def print_zero_shot(classify, images: dict[str, Image.Image], labels: list[Query]) -> None:
+    """Prints the three most probable labels of every image, by the pipeline of transformers."""
     print(f'\nZero-shot classification with pipeline("zero-shot-image-classification"), {len(labels)} labels\n')
     by_text = {label.text: label for label in labels}
     rows = []
-    for name, picture in pictures.items():
-        answers = classify(picture, candidate_labels=list(by_text), hypothesis_template="{}")
+    for name, image in images.items():
+        answers = classify(image, candidate_labels=list(by_text), hypothesis_template="{}")
         for place, answer in enumerate(answers[:3]):
             label, score = by_text[answer["label"]], answer["score"]
             right = "<- right" if label.picture == name else ""
@@ -131,15 +127,17 @@ def print_zero_shot(classify, pictures: dict[str, Image.Image], labels: list[Que
 
 
 def print_retrieval(texts: torch.Tensor, images: torch.Tensor, names: list[str], queries: list[Query]) -> None:
-    """The nearest five pictures of every query, and how often the right one was found, beside chance.
+    """Prints the five nearest images of every query, and the number of right ones beside chance.
 
     Args:
         texts: (Q, E) unit vectors, one a query.
         images: (P, E) unit vectors, one a name.
+        names: P names of the images.
+        queries: Q queries.
     """
     shown = min(5, len(names))
     brackets = ", the right one in brackets" if any(query.picture for query in queries) else ""
-    print(f"Retrieval: the {shown} nearest of {len(names)} pictures{brackets}\n")
+    print(f"Retrieval: the {shown} nearest of {len(names)} images{brackets}\n")
     rows = []
     for query, nearest in zip(queries, (texts @ images.T).topk(shown).indices.tolist(), strict=True):
         found = [f"[{names[i]}]" if names[i] == query.picture else names[i] for i in nearest]
@@ -151,9 +149,49 @@ def print_retrieval(texts: torch.Tensor, images: torch.Tensor, names: list[str],
             continue
         place = ranks(texts[chosen], images, torch.tensor([names.index(queries[i].picture) for i in chosen]))
         print(
-            f"  {kind}: right picture first for {int((place < 1).sum())} of {len(chosen)} texts, among the first "
+            f"  {kind}: right image first for {int((place < 1).sum())} of {len(chosen)} texts, among the first "
             f"{shown} for {int((place < shown).sum())}; by chance {len(chosen) / len(names):.1f} and "
             f"{shown * len(chosen) / len(names):.1f}"
         )
     if any(query.held_out for query in queries):
-        print("  held out: the picture was never trained on with any text in that language")
+        print("  held out: no text in that language was trained on with the image")
+
+
+@dataclass
+class DemoArguments:
+    """Options of the demo."""
+
+    model: str = field(
+        default=str(CHECKOUT / "checkpoints" / "clippo-emoji"), metadata={"help": "Folder of a checkpoint."}
+    )
+    output: str = field(default="demo.png", metadata={"help": "Image file to write."})
+    image_dir: str | None = field(
+        default=None, metadata={"help": "Folder of your own images.", "aliases": ["--pictures"]}
+    )
+    labels: list[str] | None = field(default=None, metadata={"help": "Your own texts."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Shows zero-shot classification and retrieval in many languages, and draws both.
+
+    Raises:
+        SystemExit: With one sentence, if a folder or file is missing.
+    """
+    (args,) = HfArgumentParser(DemoArguments, description=main.__doc__.partition("\n")[0]).parse_args_into_dataclasses(
+        argv
+    )
+    sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode still shows the numbers
+    logging.disable_progress_bar()
+    own = CHECKOUT / "docs" / "pictures"
+    try:
+        if args.labels:
+            queries = [Query(text) for text in dict.fromkeys(args.labels)]
+        else:
+            queries = read_queries(own)
+            if args.image_dir:  # the right answers are known only for the images of the repository
+                queries = [Query(query.text, query.language) for query in queries]
+        sheet = run_demo(args.model, read_images(Path(args.image_dir or own)), queries)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    sheet.save(args.output, optimize=True)
+    print(f"\nWrote {args.output}: the canvases that the model reads, and their scores.")

@@ -1,53 +1,66 @@
-"""How well a model finds emoji by their names: text-to-image recall over all pictures, by script and by split."""
+"""Recall of an emoji search: text-to-image ranks over all pictograms, by script and by split."""
 
+import json
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 import torch
+from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
-from clippo.emoji.pairs import EmojiPairs
-from clippo.evaluation.embeddings import embed_images, embed_texts
+from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.retrieval import ranks, recall_at_k
 
-# Whole (picture, language) rows are held out of training, keywords included. In some of them the very name is still a
-# training text of the same picture in a related language; only the others ask for more than recognition.
+# Whole (image, language) rows are held out of training, keywords included. The name of some of them is still a training
+# text of the same image in a related language. Only the other rows ask for more than recognition.
 SPLITS = ("seen", "held out", "held out, name never seen", "language not trained")
 
 
-def evaluate_emoji(
-    model,
-    processor,
-    folder: str | Path,
-    languages: list[str] | None = None,
-    trained: list[str] | None = None,
-    progress: bool = False,
-) -> list[dict]:
-    """Rank all pictures for every name.
+def read_emoji(
+    folder: str | Path, columns: Sequence[str], languages: Sequence[str] | None = None
+) -> tuple[list[dict], list[dict]]:
+    """Reads images and annotations of the emoji data set.
 
     Args:
-        model: A `ClippoModel`.
-        processor: Its `ClippoProcessor`.
-        folder: What `scripts/build_emoji_dataset.py` made.
-        languages: Restrict the queries to these; the pictures stay all.
-        trained: The languages that the model was trained on, all by default. Others are a split of their own.
-        progress: Show progress bars.
+        folder: Folder that `scripts/build_emoji_dataset.py` wrote.
+        columns: Columns of the annotations, beside "language".
+        languages: Only these languages. None reads all.
 
     Returns:
-        Rows {"split", "script", "languages", "queries", "R@1", "R@5", "R@10"}, recalls in 0..1, the script "all" first
-        in each split, then the scripts by their number of queries. Chance is k / number of pictures.
+        Undecoded images, and annotation rows. The field "image" of a row is the index of its image.
     """
-    gallery = EmojiPairs(folder)
-    place = {picture_id: i for i, picture_id in enumerate(gallery.picture_ids)}
-    columns = ["id", "language", "script", "name", "split", "name_in_train"]
-    rows = parquet.read_table(Path(folder) / "annotations.parquet", columns=columns).to_pylist()
-    if languages is not None:
-        rows = [row for row in rows if row["language"] in set(languages)]
+    images = parquet.read_table(Path(folder) / "pictures.parquet", columns=["id", "image"]).to_pylist()
+    place = {row["id"]: i for i, row in enumerate(images)}
+    table = parquet.read_table(Path(folder) / "annotations.parquet", columns=["id", "language", *columns])
+    rows = [
+        {**row, "image": place[row["id"]]}
+        for row in table.to_pylist()
+        if row["id"] in place and (languages is None or row["language"] in languages)
+    ]
+    return [row["image"] for row in images], rows
 
-    images = embed_images(model, processor, gallery.images, progress=progress)
-    texts = embed_texts(model, processor, [row["name"] for row in rows], progress=progress)
-    targets = torch.tensor([place[row["id"]] for row in rows])
-    position = ranks(texts, images, targets)
+
+def evaluate_emoji(
+    encoder: Encoder, folder: str | Path, languages: Sequence[str] | None = None, trained: Sequence[str] | None = None
+) -> list[dict]:
+    """Ranks all images for every name.
+
+    Args:
+        encoder: Encoder of the model.
+        folder: Folder that `scripts/build_emoji_dataset.py` wrote.
+        languages: Languages of the queries; None takes all. The images are always all.
+        trained: Languages that the model was trained on; None means all. The others form a split of their own.
+
+    Returns:
+        Rows {"split", "script", "languages", "queries", "R@1", "R@5", "R@10"}, recalls in 0..1. In each split the
+        script "all" comes first, then the scripts by their number of queries. Chance is k / number of images.
+    """
+    cells, rows = read_emoji(folder, ["script", "name", "split", "name_in_train"], languages)
+    images = encoder.images(cells).require_all()
+    texts = encoder.texts([row["name"] for row in rows])
+    position = ranks(texts, images, torch.tensor([row["image"] for row in rows]))
 
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -67,8 +80,8 @@ def evaluate_emoji(
     return sorted(report, key=lambda row: (SPLITS.index(row["split"]), row["script"] != "all", -row["queries"]))
 
 
-def _splits(row: dict, trained: list[str] | None) -> list[str]:
-    """The splits that a (picture, language) row counts in."""
+def _splits(row: dict, trained: Sequence[str] | None) -> list[str]:
+    """Returns the splits that a (image, language) row counts in."""
     if trained is not None and row["language"] not in trained:
         return ["language not trained"]
     if row["split"] != "held_out":
@@ -76,8 +89,8 @@ def _splits(row: dict, trained: list[str] | None) -> list[str]:
     return ["held out"] if row["name_in_train"] else ["held out", "held out, name never seen"]
 
 
-def as_markdown(report: list[dict], pictures: int) -> str:
-    """The report as one Markdown table, recalls in percent, one line a script, chance in the last line."""
+def as_markdown(report: list[dict], images: int) -> str:
+    """Formats the report as one Markdown table: one line a script, recalls in percent, chance in the last line."""
     cells: dict[str, dict[str, dict]] = defaultdict(dict)
     for row in report:
         cells[row["script"]][row["split"]] = row
@@ -92,5 +105,41 @@ def as_markdown(report: list[dict], pictures: int) -> str:
             row = by_split.get(split)
             line += f" {row['queries']} | {row['R@1']:.1%} | {row['R@5']:.1%} |" if row else " | | |"
         lines.append(line)
-    lines.append("| chance | |" + f" | {1 / pictures:.2%} | {5 / pictures:.2%} |" * len(splits))
+    lines.append("| chance | |" + f" | {1 / images:.2%} | {5 / images:.2%} |" * len(splits))
     return "\n".join(lines) + "\n"
+
+
+@dataclass
+class EmojiEvaluationArguments:
+    """Options of the emoji evaluation."""
+
+    model: str = field(default="checkpoints/clippo-emoji", metadata={"help": "Folder or hub name of the model."})
+    data_dir: str = field(default="data/emoji", metadata={"help": "Folder of the emoji data set."})
+    languages: list[str] | None = field(default=None, metadata={"help": "Languages of the queries; default: all."})
+    trained: list[str] | None = field(
+        default=None, metadata={"help": "Languages that the model was trained on; default: all."}
+    )
+    output: str | None = field(default=None, metadata={"help": "Also write <output>.json and <output>.md."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures the recall of an emoji search, by script and by split.
+
+    Raises:
+        SystemExit: With one sentence, if a file is missing or cannot be used.
+    """
+    parser = HfArgumentParser(EmojiEvaluationArguments, description=main.__doc__.partition("\n")[0])
+    (args,) = parser.parse_args_into_dataclasses(argv)
+    try:
+        model = AutoModel.from_pretrained(args.model, dtype="float32")
+        encoder = Encoder(model, AutoProcessor.from_pretrained(args.model), progress=True)
+        report = evaluate_emoji(encoder, args.data_dir, args.languages, args.trained)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    images = parquet.read_metadata(Path(args.data_dir) / "pictures.parquet").num_rows
+    table = as_markdown(report, images)
+    print(table)
+    if args.output:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.output + ".json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        Path(args.output + ".md").write_text(table, encoding="utf-8")

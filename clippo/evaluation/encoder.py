@@ -1,6 +1,12 @@
-"""Embeds whole data sets: in parts that a cache keeps, shared out among processes, broken pictures counted."""
+"""Embeddings of whole data sets by one model.
 
-from collections.abc import Iterable, Iterator, Sequence
+A data set is embedded in parts of `part_size` rows. Each process embeds its share of the parts, and every process
+receives all of them. The cache keeps finished parts, so an interrupted run loses one part at most. An image that cannot
+be read is counted and left out.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,17 +25,24 @@ from clippo.evaluation.cache import (
     processor_fingerprint,
     texts_fingerprint,
 )
-from clippo.evaluation.embeddings import evaluation_mode
+from clippo.modeling_clippo.modeling_clippo import normalize
+
+ITERATION = ("__iter__", "__getitem__")  # an object with one of these methods is a sequence
 
 
 @dataclass
-class Pictures:
-    """What became of the N pictures of a data set.
+class EmbeddedImages:
+    """Embeddings of the N images of a data set.
 
     Args:
-        vectors: float32 (M, E) on the CPU, one row for each picture that could be read.
+        vectors: float32 (M, E) on the CPU, one row for each image that could be read.
         kept: M row numbers in the data set, ascending.
-        broken: row number -> why the picture could not be read, for the N - M others.
+        broken: Reason by row number, for the N - M images that could not be read.
+
+    Example:
+        >>> images = EmbeddedImages(torch.eye(2), kept=[0, 2], broken={1: "no image"})
+        >>> images.select(["cat", "dog", "rocket"])
+        ['cat', 'rocket']
     """
 
     vectors: torch.Tensor
@@ -37,24 +50,48 @@ class Pictures:
     broken: dict[int, str] = field(default_factory=dict)
 
     def select(self, values: Sequence) -> list:
-        """Of N values, one a row of the data set, those that belong to `vectors`."""
+        """Selects the values that belong to `vectors` from N values, one a row of the data set."""
         return [values[row] for row in self.kept]
+
+    def require_all(self) -> torch.Tensor:
+        """Returns `vectors` if every image could be read.
+
+        Raises:
+            ValueError: An image could not be read.
+        """
+        if self.broken:
+            row, reason = next(iter(self.broken.items()))
+            raise ValueError(f"{len(self.broken)} images cannot be read; the first is image {row}: {reason}")
+        return self.vectors
 
 
 class Encoder:
-    """A model and its processor as a function from data sets to embeddings.
+    """Embeds data sets with a model and its processor.
 
-    Run under `torchrun` or `accelerate launch`, with the process group initialised, every process embeds its share of
-    the parts and gets all of the result. Every process must be given the same data.
+    Under `torchrun` or `accelerate launch`, with an initialised process group, the processes share the work. Every
+    process must pass the same data.
 
     Args:
-        model: a `ClippoModel` on any device, of any dtype.
-        processor: the `ClippoProcessor` that belongs to it.
-        cache: folder for embeddings, see `clippo.evaluation.cache`; None keeps nothing.
-        batch_size: pictures embedded at once.
-        text_batch_size: texts embedded at once.
-        part_size: pictures or texts in one part of the cache: what a kill loses at most, of each process.
-        progress: show progress bars, on the first process.
+        model: `ClippoModel` on any device, of any dtype. Its training mode does not change.
+        processor: `ClippoProcessor` of the model.
+        cache: Folder of the embedding cache. None turns the cache off.
+        batch_size: Number of images embedded at once.
+        text_batch_size: Number of texts embedded at once.
+        part_size: Number of images or texts in one part of the cache.
+        progress: Whether the first process shows progress bars.
+
+    Attributes:
+        texts_cut: Number of texts that did not fit on the canvas. Equal texts count once a call.
+
+    Example:
+        >>> from transformers import AutoModel, AutoProcessor
+        >>> folder = "checkpoints/clippo-emoji"
+        >>> encoder = Encoder(AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder))
+        >>> dog, hund, rocket = encoder.texts(["dog", "Hund", "rocket"])
+        >>> bool(dog @ hund > dog @ rocket)
+        True
+        >>> encoder.images(["docs/pictures/cat.webp", "docs/pictures/dog.webp"]).vectors.norm(dim=1)
+        tensor([1.0000, 1.0000])
     """
 
     def __init__(
@@ -69,99 +106,106 @@ class Encoder:
     ):
         for name, value in (("batch_size", batch_size), ("text_batch_size", text_batch_size), ("part_size", part_size)):
             if value < 1:
-                raise ValueError(f"{name} is a positive number, got {value}.")
+                raise ValueError(f"{name} must be a positive number, got {value}.")
         self.model, self.processor, self.cache = model, processor, EmbeddingCache(cache)
         self.batch_size, self.text_batch_size, self.part_size = batch_size, text_batch_size, part_size
         self.progress = progress
-        self.texts_cut = 0  # how many texts, each counted once a call, did not fit on the canvas
-        # Hashing every weight takes a moment, and without a cache nobody asks.
+        self.texts_cut = 0
+        # Hashing every weight takes a moment, and only the cache needs the hash.
         self._model_key = model_fingerprint(model) if cache else ""
 
-    def pictures(self, cells: Iterable, pooled: bool = False, **options) -> Pictures:
-        """Embeds pictures.
+    def images(self, cells: Iterable, pooled: bool = False, **options) -> EmbeddedImages:
+        """Embeds images.
 
         Args:
-            cells: pictures as data sets hold them without decoding: `{"bytes", "path"}`, bytes, file names; or PIL
-                images and arrays. Read once, one part at a time.
-            pooled: the tower's own vectors, before the projection, instead of unit vectors in the shared space: what
-                the official few-shot evaluation calls `pre_logits`.
-            options: of the image processor, such as `size=256, do_center_crop=True, crop_size=224`.
+            cells: Images as undecoded cells of a data set (`{"bytes", "path"}`), bytes, file names, PIL images or
+                arrays. They are read once, one part at a time.
+            pooled: Whether to return the pooled tower output before the projection. The official few-shot evaluation
+                calls it `pre_logits`. By default the vectors are projected to the shared space, with unit length.
+            options: Options of the image processor, such as `size=256, do_center_crop=True, crop_size=224`.
 
         Raises:
-            ValueError: there are no pictures, none can be read, or an embedding is not finite.
+            TypeError: `cells` is one image.
+            ValueError: There are no images, no image can be read, or an embedding is not finite.
         """
-        key = self._key("pooled" if pooled else "projected", **options)
-        parts: dict[int, dict] = {}
-        count = 0
-        with self._bar("pictures", cells) as bar:
-            for number, start, part in _parts(cells, self.part_size):
-                count += len(part)
-                if number % _world_size() == _rank():
-                    parts[number] = self._picture_part(part, start, key, pooled, options, bar)
-        if not count:
-            raise ValueError("There are no pictures to embed: the data set is empty.")
-        parts = _gather(parts)
+        if isinstance(cells, str | bytes | Path | dict) or not any(hasattr(cells, name) for name in ITERATION):
+            raise TypeError(f"images is one {type(cells).__name__}; pass a sequence of images.")
+        key = self._cache_key("pooled" if pooled else "projected", **options)
+
+        def embed(part: list, start: int, bar: tqdm) -> dict:
+            return self._image_part(part, start, key, pooled, options, bar)
+
         kept, broken, vectors = [], {}, []
-        for number in sorted(parts):
-            start = number * self.part_size
-            kept += [start + row for row in parts[number]["kept"]]
-            broken |= {start + row: reason for row, reason in parts[number]["broken"].items()}
-            vectors.append(parts[number]["vectors"])
+        # Without a cache nothing is gained by holding more than a batch, and the cells may be decoded images.
+        size = self.part_size if key else self.batch_size
+        for start, part in self._embed_parts("images", cells, size, embed):
+            kept += [start + row for row in part["kept"]]
+            broken |= {start + row: reason for row, reason in part["broken"].items()}
+            vectors.append(part["vectors"])
+        if not vectors:
+            raise ValueError("There are no images to embed: the data set is empty.")
         if not kept:
             reason = next(iter(broken.values()))
-            raise ValueError(f"None of the {count} pictures can be read; the first fails with: {reason}")
-        return Pictures(torch.cat([part for part in vectors if len(part)]), kept, broken)
+            raise ValueError(f"None of the {len(broken)} images can be read; the first fails with: {reason}")
+        return EmbeddedImages(torch.cat([part for part in vectors if len(part)]), kept, broken)
 
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embeds strings, each different one once; float32 (N, E) on the CPU, unit length, in the order of `texts`.
+        """Embeds strings. Equal strings are embedded once.
+
+        Returns:
+            float32 (N, E) on the CPU, unit length, in the order of `texts`.
 
         Raises:
             TypeError: `texts` is one string.
-            ValueError: there are no texts, or an embedding is not finite.
+            ValueError: There are no texts, or an embedding is not finite.
         """
         if isinstance(texts, str | bytes):
             raise TypeError("texts is one string; pass a list of strings.")
         if not len(texts):
             raise ValueError("There are no texts to embed: the list is empty.")
-        key = self._key("text, cut counted")
-        # By length: where blank patches are skipped, a batch costs what its longest text costs. Then by content, so
-        # that the same texts make the same parts in whatever order they come.
+        key = self._cache_key("text, cut counted")
+        # Sorted by length, because a batch without blank patches costs as much as its longest text. Then by content,
+        # so that the same texts make the same parts in any order.
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        parts: dict[int, dict[str, torch.Tensor]] = {}
-        with self._bar("texts", distinct) as bar:
-            for number, start, part in _parts(distinct, self.part_size):
-                if number % _world_size() == _rank():
-                    parts[number] = self._text_part(part, start, key, bar)
-        parts = _gather(parts)
-        vectors = torch.cat([parts[number]["vectors"] for number in sorted(parts)])
-        self.texts_cut += sum(int(part["cut"]) for part in parts.values())
+
+        def embed(part: list, start: int, bar: tqdm) -> dict:
+            return self._text_part(part, start, key, bar)
+
+        parts = self._embed_parts("texts", distinct, self.part_size, embed)
+        vectors = torch.cat([part["vectors"] for _, part in parts])
+        self.texts_cut += sum(int(part["cut"]) for _, part in parts)
         place = {text: i for i, text in enumerate(distinct)}
         return vectors[[place[text] for text in texts]]
 
-    def _key(self, kind: str, **options) -> str:
+    def _cache_key(self, kind: str, **options) -> str:
         if self.cache.folder is None:
             return ""
         return digest(self._model_key, processor_fingerprint(self.processor, **options), kind)
 
-    def _bar(self, label: str, items: Iterable) -> tqdm:
+    def _embed_parts(
+        self, label: str, items: Iterable, size: int, embed: Callable[[list, int, tqdm], dict]
+    ) -> list[tuple[int, dict]]:
+        """Returns (first row, embedded part) of all parts in order. Each process computes its share."""
         total = len(items) if hasattr(items, "__len__") else None
         hidden = not self.progress or _rank() > 0
-        return tqdm(total=total, desc=label, disable=hidden, unit_scale=_world_size() if total else False)
+        parts: dict[int, dict] = {}
+        with tqdm(total=total, desc=label, disable=hidden, unit_scale=_world_size() if total else False) as bar:
+            for number, start, part in _parts(items, size):
+                if number % _world_size() == _rank():
+                    parts[start] = embed(part, start, bar)
+        return sorted(_gather(parts).items())
 
-    def _picture_part(self, part: list, start: int, key: str, pooled: bool, options: dict, bar: tqdm) -> dict:
-        """Vectors of the readable pictures of a part, their places, and the reasons for the rest."""
-        images, kept, broken = [], [], {}
-        name = ""
-        if key:
-            name = digest(key, *(cell_fingerprint(cell) for cell in part))
-            saved = self.cache.load(name)
-            if saved is not None:
-                bar.update(len(part))
-                readable = set(saved["kept"].tolist())
-                # Why a picture is broken is not kept; it costs little to look again.
-                broken = {i: str(_decode(cell)) for i, cell in enumerate(part) if i not in readable}
-                return {"vectors": saved["vectors"], "kept": sorted(readable), "broken": broken}
-        vectors = []
+    def _image_part(self, part: list, start: int, key: str, pooled: bool, options: dict, bar: tqdm) -> dict:
+        """Returns vectors of the readable images of a part, their rows, and the reasons for the other rows."""
+        name = digest(key, *(cell_fingerprint(cell) for cell in part)) if key else ""
+        saved = self.cache.load(name) if key else None
+        if saved is not None:
+            bar.update(len(part))
+            readable = set(saved["kept"].tolist())
+            # The cache keeps no reasons: reading a broken image again costs little.
+            broken = {i: str(_decode(cell)) for i, cell in enumerate(part) if i not in readable}
+            return {"vectors": saved["vectors"], "kept": sorted(readable), "broken": broken}
+        images, kept, broken, vectors = [], [], {}, []
         for i, cell in enumerate(part):
             image = _decode(cell)
             if isinstance(image, Exception):
@@ -170,24 +214,24 @@ class Encoder:
                 images.append(image)
                 kept.append(i)
             if len(images) == self.batch_size or (i == len(part) - 1 and images):
-                vectors.append(self._look(images, pooled, options))
+                vectors.append(self._embed_images(images, pooled, options))
                 images = []
             bar.update()
         result = torch.cat(vectors) if vectors else torch.zeros(0, 1)
-        _check_finite(result, [start + i for i in kept], "picture")
+        _check_finite(result, [start + i for i in kept], "image")
         if key:
             self.cache.save(name, {"vectors": result, "kept": torch.tensor(kept, dtype=torch.int64)})
         return {"vectors": result, "kept": kept, "broken": broken}
 
-    def _look(self, images: list, pooled: bool, options: dict) -> torch.Tensor:
-        with evaluation_mode(self.model):
+    def _embed_images(self, images: list, pooled: bool, options: dict) -> torch.Tensor:
+        with evaluation_mode(self.model), torch.inference_mode():
             inputs = self.processor(images=images, return_tensors="pt", **options).to(self.model.device)
             if pooled:
-                return self.model(**inputs).pooler_output.float().cpu().clone()  # (b, D)
-            return _unit(self.model.get_image_features(**inputs).pooler_output)  # (b, E)
+                return self.model(**inputs).pooler_output.float().cpu()  # (b, D)
+            return normalize(self.model.get_image_features(**inputs).pooler_output).cpu()  # (b, E)
 
     def _text_part(self, part: list[str], start: int, key: str, bar: tqdm) -> dict[str, torch.Tensor]:
-        """Vectors of a part, and how many of its texts did not fit on the canvas."""
+        """Returns vectors of a part, and the number of its texts that did not fit on the canvas."""
         name = digest(key, texts_fingerprint(part)) if key else ""
         saved = self.cache.load(name) if key else None
         if saved is not None:
@@ -196,9 +240,9 @@ class Encoder:
         vectors = []
         for begin in range(0, len(part), self.text_batch_size):
             batch = part[begin : begin + self.text_batch_size]
-            with evaluation_mode(self.model):
+            with evaluation_mode(self.model), torch.inference_mode():
                 inputs = self.processor(text=batch, return_tensors="pt").to(self.model.device)
-                vectors.append(_unit(self.model.get_text_features(**inputs).pooler_output))
+                vectors.append(normalize(self.model.get_text_features(**inputs).pooler_output).cpu())  # (b, E)
             bar.update(len(batch))
         result = torch.cat(vectors)
         _check_finite(result, range(start, start + len(part)), "text")
@@ -209,33 +253,42 @@ class Encoder:
         return saved
 
 
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Turns dropout off inside the block. Afterwards each module has its earlier mode."""
+    # Module by module: a frozen part that was set to eval on purpose must stay there.
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def _parts(items: Iterable, size: int) -> Iterator[tuple[int, int, list]]:
-    """(number, first row, items) of each run of `size`."""
-    iterator, number = iter(items), 0
+    """Yields (number, first row, items) of each run of `size` items."""
+    indexed = not hasattr(items, "__iter__")
+    iterator, number = iter(items[i] for i in range(len(items))) if indexed else iter(items), 0
     while part := list(islice(iterator, size)):
         yield number, number * size, part
         number += 1
 
 
 def _decode(cell: Any) -> Any:
-    """Decoded image, or the exception that says why there is none."""
+    """Returns a decoded image, or the exception that explains why there is none."""
     try:
         return read_image(cell)
     except UnusableRow as error:
         return error
 
 
-def _unit(features: torch.Tensor) -> torch.Tensor:
-    features = features.float()
-    return (features / (features.norm(dim=-1, keepdim=True) + 1e-8)).cpu().clone()  # official epsilon
-
-
 def _check_finite(vectors: torch.Tensor, rows: Sequence[int], kind: str) -> None:
     bad = (~vectors.isfinite()).any(1).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
-            f"{len(bad)} embeddings are not finite, the first is that of {kind} {rows[bad[0]]}: look at the weights, "
-            "or evaluate in float32."
+            f"{len(bad)} embeddings are not finite; the first belongs to {kind} {rows[bad[0]]}. Check the weights, or "
+            "evaluate in float32."
         )
 
 
@@ -248,7 +301,7 @@ def _world_size() -> int:
 
 
 def _gather(parts: dict) -> dict:
-    """The parts of all processes on each of them."""
+    """Returns the parts of all processes to each of them."""
     if _world_size() == 1:
         return parts
     everyone: list[dict] = [{} for _ in range(_world_size())]

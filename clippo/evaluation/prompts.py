@@ -1,7 +1,7 @@
-"""Class names to prompts, as the official zero-shot evaluation and the official notebook make them.
+"""Prompts of class names, as in the official zero-shot evaluation and the official notebook.
 
 Sources: big_vision `evaluators/proj/image_text/prompt_engineering.py` and `discriminative_classifier.py` for the
-official protocol, `configs/proj/clippo/clippo_colab.ipynb` for the colab's.
+official protocol, `configs/proj/clippo/clippo_colab.ipynb` for the protocol of the notebook.
 """
 
 import json
@@ -14,18 +14,25 @@ from pathlib import Path
 
 import torch
 
+from clippo.modeling_clippo.modeling_clippo import normalize
+
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How class names become class embeddings.
+    """Rules that turn class names into class embeddings.
 
     Args:
-        templates: key of a list in `prompts.json`.
-        canonical: bring names and templates into one form first, see `canonicalize`, and keep of several names that
-            stand between commas the first.
-        renormalize: bring the mean over the templates back to unit length.
+        templates: Key of a list in `prompts.json`.
+        canonical: Whether to canonicalize names and templates first (`canonicalize`). Of several names separated by
+            commas, only the first is kept.
+        renormalize: Whether to normalize the mean over the templates.
+
+    Example:
+        >>> names, prompts = class_prompts(["goldfish, carp"], PROTOCOLS["official"], ["a photo of a {}."])
+        >>> prompts
+        [['a photo of a goldfish']]
     """
 
     templates: str
@@ -36,22 +43,22 @@ class Protocol:
 PROTOCOLS = {
     "official": Protocol("clip_paper", canonical=True, renormalize=True),
     "colab": Protocol("clip_best", canonical=False, renormalize=False),
-    "name": Protocol("name", canonical=False, renormalize=True),  # the bare name; ours
+    "name": Protocol("name", canonical=False, renormalize=True),  # the bare name; not in the paper
 }
 
 
 @cache
 def read_prompts() -> dict:
-    """Templates and class names that come with the package."""
+    """Reads the templates and class names that come with the package."""
     return json.loads((Path(__file__).parent / "prompts.json").read_text(encoding="utf-8"))
 
 
 def canonicalize(text: str, keep: str | None = None) -> str:
-    """Lower case, underscores to spaces, ASCII punctuation removed, white space collapsed.
+    """Lower-cases text, turns underscores into spaces, removes ASCII punctuation and collapses white space.
 
     Args:
-        text: any string.
-        keep: a string that survives although it is punctuation: "{}" in templates, "," in names.
+        text: String.
+        keep: Punctuation that is kept: "{}" in templates, "," in names.
     """
     text = text.replace("_", " ")
     parts = text.split(keep) if keep else [text]
@@ -62,15 +69,15 @@ def canonicalize(text: str, keep: str | None = None) -> str:
 def class_prompts(
     names: Sequence[str], protocol: Protocol, templates: Sequence[str] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """The names as used, and for each of C classes its T prompts.
+    """Returns the names as used, and T prompts for each of C classes.
 
     Args:
-        names: C class names; some may be equal.
-        protocol: one of `PROTOCOLS`.
-        templates: instead of the protocol's own; each holds "{}" once.
+        names: C class names. Some may be equal.
+        protocol: One of `PROTOCOLS`.
+        templates: Templates in place of the protocol's. Each holds "{}" once.
 
     Raises:
-        ValueError: no names, an empty name, or a template without its one "{}".
+        ValueError: There are no names, a name is empty, or a template does not hold "{}" once.
     """
     names, templates = list(names), list(templates or read_prompts()["templates"][protocol.templates])
     if protocol.canonical:
@@ -86,22 +93,22 @@ def class_prompts(
 
 
 def class_embeddings(vectors: torch.Tensor, classes: int, renormalize: bool = True) -> torch.Tensor:
-    """Mean over the prompts of each class.
+    """Averages the vectors of the prompts of each class.
 
     Args:
         vectors: (C * T, E) unit vectors, the T prompts of the first class first.
-        classes: C.
-        renormalize: divide by the length, official epsilon.
+        classes: Number of classes C.
+        renormalize: Whether to normalize the mean.
 
     Returns:
         float32 (C, E).
     """
     means = vectors.float().unflatten(0, (classes, -1)).mean(1)
-    return means / (means.norm(dim=-1, keepdim=True) + 1e-8) if renormalize else means
+    return normalize(means) if renormalize else means
 
 
 def duplicates(names: Sequence[str]) -> dict[str, list[int]]:
-    """Names that several classes share, with their labels. Only the first of them can ever be predicted."""
+    """Returns names that several classes share, with their labels. Only the first of them can be predicted."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         places.setdefault(name, []).append(i)

@@ -1,4 +1,4 @@
-"""The outcome of one evaluation: as JSON for programs, as Markdown for readers, as a picture where one helps."""
+"""Report of one evaluation, written as JSON, as Markdown and as a figure."""
 
 import json
 import math
@@ -10,21 +10,33 @@ from typing import Any
 
 @dataclass
 class Report:
-    """What was measured, on what, how, and what chance would give.
+    """Result of one evaluation, with its protocol and the level of chance.
 
     Args:
-        task: name of the evaluation.
-        data: name of the data set.
-        protocol: sentences that say what exactly was counted.
-        metrics: the main numbers.
-        chance: what guessing gives, for metrics that have it.
-        counts: how much data there was, and what was left out.
-        rows: one dictionary a line of the table, all with the same keys.
-        notes: anything a reader has to know.
+        task: Name of the evaluation.
+        data: Name of the data set.
+        protocol: Sentences that define the metrics.
+        metrics: Main numbers.
+        chance: Values of a random guess, for the metrics that have one.
+        counts: Sizes of the data, and what was left out.
+        rows: Lines of the table, dictionaries with the same keys.
+        notes: Remarks for the reader.
         confusion: {"names": C names, "counts": C x C, row right, column predicted}, or None.
-        bars: the column of `rows` to draw, and the one that names the bars.
-        context: model, command and versions, filled in by the command line.
-        variant: tells apart evaluations of one task on the same data, in the file name.
+        bars: Column of `rows` to draw, and the column that names the bars.
+        context: Model, command and versions. The command line fills it in.
+        variant: Part of the file name that separates evaluations of one task on the same data.
+
+    Example:
+        >>> report = Report("zero-shot", "cifar10", "Ten classes.", {"top1": 0.5}, chance={"top1": 0.1})
+        >>> print(report.to_markdown())
+        ## zero-shot: cifar10
+        <BLANKLINE>
+        Ten classes.
+        <BLANKLINE>
+        | metric | value | chance |
+        |---|---|---|
+        | top1 | 50.0% | 10.0% |
+        <BLANKLINE>
     """
 
     task: str
@@ -46,11 +58,11 @@ class Report:
         return "_".join(filter(None, (self.task, Path(self.data).name, self.variant))).replace(" ", "_")
 
     def to_json(self) -> str:
-        """Everything, numbers unrounded; what is not a number is null."""
+        """Returns the whole report, numbers unrounded. NaN and infinity become null."""
         return json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False)
 
     def to_markdown(self) -> str:
-        """A section: what was done, the main numbers beside chance, the table, the notes."""
+        """Returns a section: protocol, main numbers beside chance, table, notes."""
         lines = [f"## {self.task}: {Path(self.data).name}", ""]
         lines += [f"{label}: `{value}`  " for label, value in self.context.items()]
         lines += [self.protocol, ""]
@@ -69,7 +81,7 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Writes `<name>.json`, `<name>.md` and, where there is something to draw, `<name>.png`; returns the files."""
+        """Writes `<name>.json`, `<name>.md` and, if there is a figure, `<name>.png`. Returns the files."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
@@ -81,7 +93,7 @@ class Report:
         return files
 
     def draw(self, path: Path) -> None:
-        """The confusion matrix, or one bar a row.
+        """Draws the confusion matrix, or one bar a row.
 
         Raises:
             ImportError: Matplotlib is missing.
@@ -89,7 +101,7 @@ class Report:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("Pictures of results need Matplotlib: pip install 'clippo[plot]'.") from error
+            raise ImportError("Figures of results need Matplotlib: pip install 'clippo[plot]'.") from error
         if self.confusion:
             names, counts = self.confusion["names"], self.confusion["counts"]
             side = 3 + 0.28 * min(len(names), 60)
@@ -119,7 +131,7 @@ class Report:
 
 
 def markdown_table(rows: Sequence[dict]) -> list[str]:
-    """One line a row, columns in the order of the first row's keys."""
+    """Formats rows as lines of a Markdown table, columns in the order of the first row's keys."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return lines + [
@@ -128,7 +140,7 @@ def markdown_table(rows: Sequence[dict]) -> list[str]:
 
 
 def format_cell(name: str, value: Any) -> str:
-    """Shares in percent, correlations and distances with three decimals, everything else as it is."""
+    """Formats shares in percent, correlations and distances with three decimals, and other values as they are."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, float):

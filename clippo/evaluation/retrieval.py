@@ -1,23 +1,24 @@
-"""Recall at k: how often the right item is among the k nearest."""
+"""Ranks by dot product, nearest items, and recall at k."""
 
 import torch
 
-# Two equal items may get scores that differ by rounding, depending on where in a matrix product they stand.
+# The scores of two equal items may differ by rounding, depending on their place in the matrix product.
 ROUNDING = 1e-6
 
 
 def ranks(
     queries: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, chunk: int = 2048, item_chunk: int = 65536
 ) -> torch.Tensor:
-    """Place of each query's target among all items, 0 for the nearest.
+    """Ranks each query's target among all items, 0 for the nearest.
 
-    A tie counts against the target: an encoder that maps everything to one point finds nothing.
+    A tie counts against the target. An encoder that maps everything to one point therefore has recall 0.
 
     Args:
         queries: (Q, E) embeddings; with unit vectors the order is by cosine.
         items: (N, E) embeddings.
-        targets: int64 (Q,) index of the right item.
-        chunk, item_chunk: Queries and items scored at once, so that Q x N scores never exist together.
+        targets: int64 (Q,), index of the right item.
+        chunk: Number of queries scored at once.
+        item_chunk: Number of items scored at once. The Q x N scores are never in memory together.
 
     Returns:
         int64 (Q,).
@@ -38,19 +39,19 @@ def group_ranks(
     chunk: int = 2048,
     item_chunk: int = 65536,
 ) -> torch.Tensor:
-    """Place of each query's nearest right item, where several may be right: the items of the query's own group.
+    """Ranks each query's nearest right item. All items of the query's group are right.
 
-    With the number of its picture as a caption's group this is the protocol of COCO and Flickr in both directions: an
-    image has found its caption when any of its captions is among the first k of all captions of all images (big_vision
-    `evaluators/proj/image_text/image_text_retrieval.py`). The place is the number of wrong items that are as near or
-    nearer.
+    The rank is the number of wrong items that are as near or nearer. With the number of the image as group, this is the
+    protocol of COCO and Flickr in both directions: an image is found if any of its captions is among the first k of all
+    captions (big_vision `evaluators/proj/image_text/image_text_retrieval.py`).
 
     Args:
-        queries: (Q, E) embeddings, on any device; chunks of the items are moved there.
+        queries: (Q, E) embeddings, on any device. Chunks of the items are moved there.
         items: (N, E) embeddings.
-        query_groups: int64 (Q,).
-        item_groups: int64 (N,).
-        chunk, item_chunk: Queries and items scored at once.
+        query_groups: int64 (Q,), group of each query.
+        item_groups: int64 (N,), group of each item.
+        chunk: Number of queries scored at once.
+        item_chunk: Number of items scored at once.
 
     Returns:
         int64 (Q,) on the CPU.
@@ -61,7 +62,7 @@ def group_ranks(
     for name, embeddings in (("query", queries), ("item", items)):
         bad = (~embeddings.isfinite()).any(1).nonzero().flatten()
         if len(bad):
-            raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first is row {int(bad[0])}.")
+            raise ValueError(f"{len(bad)} {name} embeddings are not finite; the first is row {int(bad[0])}.")
     order = item_groups.argsort(stable=True)
     first, last = (
         torch.searchsorted(item_groups[order].contiguous(), query_groups.contiguous(), right=right)
@@ -69,7 +70,7 @@ def group_ranks(
     )
     lonely = (first == last).nonzero().flatten()
     if len(lonely):
-        raise ValueError(f"{len(lonely)} queries have no right item, the first is query {int(lonely[0])}.")
+        raise ValueError(f"{len(lonely)} queries have no right item; the first is query {int(lonely[0])}.")
     longest = items.norm(dim=1).max() if len(items) else 0.0
 
     result = []
@@ -97,13 +98,13 @@ def group_ranks(
 def nearest(
     queries: torch.Tensor, items: torch.Tensor, k: int, chunk: int = 2048, item_chunk: int = 65536
 ) -> torch.Tensor:
-    """The k nearest items of each query, nearest first; int64 (Q, k). Of equal scores the lower index comes first.
+    """Returns the k nearest items of each query, nearest first, int64 (Q, k). A tie goes to the lower index.
 
     Raises:
         ValueError: There are fewer than k items.
     """
     if not 1 <= k <= len(items):
-        raise ValueError(f"k lies in 1..{len(items)}, the number of items; got {k}.")
+        raise ValueError(f"k must lie in 1..{len(items)}, the number of items; got {k}.")
     result = []
     for part in queries.split(chunk):
         best, place = part.new_zeros(len(part), 0), torch.zeros(len(part), 0, dtype=torch.int64, device=part.device)
@@ -118,11 +119,11 @@ def nearest(
 
 
 def recall_at_k(place: torch.Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
-    """Share of queries whose target is among the first k, as {"R@1": ..., ...} in 0..1.
+    """Computes the share of queries whose target is among the first k: {"R@1": ..., ...} in 0..1.
 
     Raises:
-        ValueError: There are no queries, so there is no share.
+        ValueError: There are no queries.
     """
     if not len(place):
-        raise ValueError("Recall of no queries is undefined: the query list is empty.")
+        raise ValueError("Recall without queries is undefined: the query list is empty.")
     return {f"R@{k}": (place < k).float().mean().item() for k in ks}

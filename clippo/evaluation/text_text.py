@@ -1,82 +1,81 @@
-"""Text against text: graded similarity (STS) and finding translations (bitext), as reports."""
+"""Text against text: graded similarity (STS) and search for translations (bitext)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from datasets import load_dataset
 
 from clippo.data.writing_systems import dominant_script
+from clippo.evaluation.benchmarks import open_split, require_columns
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.metrics import BitextAccuracy, SemanticSimilarity
 from clippo.evaluation.report import Report
 from clippo.evaluation.retrieval import ranks
 
+STS_COLUMNS = ("sentence1", "sentence2", "label")
+BITEXT_COLUMNS = ("sentence", "english")
 
-def read_sentences(
-    data: str,
-    split: str,
-    columns: tuple[str, ...],
-    language: str | None,
-    languages: Iterable[str] | None,
-    limit: int | None = None,
-) -> dict[str, list[tuple]]:
-    """Language -> rows of the given columns.
+
+@dataclass(frozen=True)
+class Sentences:
+    """Data set of texts, with the meaning of its columns.
 
     Args:
-        data: a Parquet file, a folder of them, or a name on the hub.
-        split: of a folder, how the file names begin.
-        columns: what to read.
-        language: column that holds the language; None or one that is missing makes all rows one language, "all".
-        languages: only these.
-        limit: only the first so many rows of each language.
+        path: Data set, as `clippo.data.sources.load_rows` opens it.
+        split: Split. For a local folder, the beginning of the file names. None means "test" where there are splits.
+        columns: Columns to read. None takes the usual columns of the evaluation.
+        language: Column of language codes. None, or a missing column, makes all rows one language, "all".
+        languages: Only these languages. None reads all.
+        limit: Number of rows to read of each language. None reads all.
 
-    Raises:
-        FileNotFoundError: there are no such files.
-        ValueError: a column or a language is missing.
+    Example:
+        >>> Sentences("docs/pictures/queries.json", columns=["text"], language="language").read(())["German"][0]
+        ('Schmetterling',)
     """
-    path = Path(data)
-    if path.exists():
-        files = [str(path)] if path.is_file() else sorted(str(file) for file in path.glob(f"{split}*.parquet"))
-        if not files:
-            raise FileNotFoundError(f"No {split}*.parquet in {data}: check the folder and the split.")
-        rows: Any = load_dataset("parquet", data_files={"rows": files}, split="rows")
-    else:
-        rows = load_dataset(data, split=split)
-    missing = [name for name in columns if name not in rows.column_names]
-    if missing:
-        raise ValueError(f"No column {', '.join(missing)} in {data}; it has {', '.join(rows.column_names)}.")
-    groups: dict[str, list[tuple]] = defaultdict(list)
-    codes = rows[language] if language in rows.column_names else ["all"] * len(rows)
-    for code, *values in zip(codes, *(rows[name] for name in columns), strict=True):
-        groups[code].append(tuple(values))
-    if languages is not None:
-        absent = [code for code in languages if code not in groups]
-        if absent:
-            raise ValueError(f"{data} has nothing in {', '.join(absent)}; it has {', '.join(sorted(groups))}.")
-        groups = {code: groups[code] for code in languages}
-    if not groups:
-        raise ValueError(f"{data} is empty.")
-    return {code: own[:limit] for code, own in sorted(groups.items())}
+
+    path: str
+    split: str | None = None
+    columns: Sequence[str] | None = None
+    language: str | None = "lang"
+    languages: Iterable[str] | None = None
+    limit: int | None = None
+
+    def read(self, usual_columns: Sequence[str]) -> dict[str, list[tuple]]:
+        """Reads rows by language, each a tuple of the cells of the columns.
+
+        Args:
+            usual_columns: Columns to read if `columns` is None.
+
+        Raises:
+            FileNotFoundError: The files do not exist.
+            ValueError: A column or a language is missing, or the data set is empty.
+        """
+        rows, columns = open_split(self.path, self.split), self.columns or usual_columns
+        require_columns(rows, columns, self.path)
+        groups: dict[str, list[tuple]] = defaultdict(list)
+        codes = rows[self.language] if self.language in rows.column_names else ["all"] * len(rows)
+        for code, *values in zip(codes, *(rows[name] for name in columns), strict=True):
+            groups[code].append(tuple(values))
+        if self.languages is not None:
+            absent = [code for code in self.languages if code not in groups]
+            if absent:
+                raise ValueError(f"{self.path} has no rows in {', '.join(absent)}; it has {', '.join(sorted(groups))}.")
+            groups = {code: groups[code] for code in self.languages}
+        if not groups:
+            raise ValueError(f"{self.path} is empty.")
+        return {code: own[: self.limit] for code, own in sorted(groups.items())}
 
 
-def sts_report(
-    encoder: Encoder,
-    data: str,
-    split: str = "test",
-    columns: tuple[str, str, str] = ("sentence1", "sentence2", "label"),
-    language_column: str | None = "lang",
-    languages: Iterable[str] | None = None,
-    limit: int | None = None,
-) -> Report:
-    """Semantic textual similarity: Spearman's correlation of the cosine of two sentences with what people said.
+def sts_report(encoder: Encoder, sentences: Sentences) -> Report:
+    """Measures semantic textual similarity: correlation of the cosine of two sentences with human judgement.
 
-    Arguments and errors as those of `read_sentences`; `columns` are the two sentences and the judgement.
+    Args:
+        encoder: Encoder of the model.
+        sentences: Data set of two sentences and their judged similarity.
     """
     table = []
-    for language, rows in read_sentences(data, split, columns, language_column, languages, limit).items():
+    for language, rows in sentences.read(STS_COLUMNS).items():
         first, second, judged = (list(values) for values in zip(*rows, strict=True))
         vectors = encoder.texts(first + second)
         cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(1)
@@ -85,9 +84,9 @@ def sts_report(
         table.append({"language": language, "script": script, "pairs": len(rows), **scores})
     return Report(
         task="sts",
-        data=data,
+        data=sentences.path,
         protocol="Spearman's (and Pearson's) correlation of the cosine of two sentences with their judged similarity.",
-        metrics={name: sum(row[name] for row in table) / len(table) for name in ("spearman", "pearson")},
+        metrics=_means(table, ("spearman", "pearson")),
         chance={"spearman": 0.0, "pearson": 0.0},
         counts={"pairs": sum(row["pairs"] for row in table), "languages": len(table)},
         rows=table,
@@ -95,68 +94,64 @@ def sts_report(
     )
 
 
+def _means(rows: list[dict], names: Iterable[str]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
+
+
 def pair_accuracy(first: torch.Tensor, second: torch.Tensor) -> dict[str, float]:
-    """How often the nearest of the other side is the own partner, row i belonging to row i.
+    """Computes the share of rows whose nearest row of the other side is their partner. Row i belongs to row i.
 
     Args:
-        first, second: (N, D) each.
+        first: (N, D).
+        second: (N, D).
 
     Returns:
-        The metrics of `BitextAccuracy`: forward, backward and their mean.
+        Metrics of `BitextAccuracy`: forward, backward and their mean.
     """
     places = torch.arange(len(first))
     forward, backward = ranks(first, second, places), ranks(second, first, places)
     return BitextAccuracy().compute(predictions=forward.tolist(), references=backward.tolist())
 
 
-def bitext_report(
-    encoder: Encoder,
-    data: str,
-    split: str = "test",
-    columns: tuple[str, str] = ("sentence", "english"),
-    language_column: str | None = "lang",
-    languages: Iterable[str] | None = None,
-    limit: int | None = None,
-) -> Report:
-    """Finding translations, as with Tatoeba: how often the nearest sentence of the other language is the translation.
+def bitext_report(encoder: Encoder, sentences: Sentences) -> Report:
+    """Measures search for translations (Tatoeba): share of sentences whose nearest sentence is the translation.
 
-    Arguments and errors as those of `read_sentences`; `columns` are the sentence and its translation.
+    Args:
+        encoder: Encoder of the model.
+        sentences: Data set of sentences and their translations.
     """
     table, chances = [], []
-    for language, rows in read_sentences(data, split, columns, language_column, languages, limit).items():
+    for language, rows in sentences.read(BITEXT_COLUMNS).items():
         own, other = (list(values) for values in zip(*rows, strict=True))
         scores = pair_accuracy(encoder.texts(own), encoder.texts(other))
         same = sum(first == second for first, second in rows) / len(rows)
         script = dominant_script(own[:500])
         table.append({"language": language, "script": script, "pairs": len(rows), **scores, "identical": same})
         chances.append(1 / len(rows))
-    scripts = defaultdict(list)
+    names = ("forward", "backward", "mean", "identical")
+    by_script = defaultdict(list)
     for row in table:
-        scripts[row["script"]].append(row)
-    by_script = [
+        by_script[row["script"]].append(row)
+    means = [
         {
             "language": f"mean of {len(rows)}",
             "script": script,
             "pairs": sum(row["pairs"] for row in rows),
-            **{
-                name: sum(row[name] for row in rows) / len(rows)
-                for name in ("forward", "backward", "mean", "identical")
-            },
+            **_means(rows, names),
         }
-        for script, rows in sorted(scripts.items(), key=lambda item: -len(item[1]))
+        for script, rows in sorted(by_script.items(), key=lambda item: -len(item[1]))
     ]
-    names = ("forward", "backward", "mean", "identical")
     return Report(
         task="bitext",
-        data=data,
+        data=sentences.path,
         protocol=(
             "Accuracy of the nearest sentence by cosine among all of the other language, from the language to its "
             "translation (forward), back, and the mean of the two. A tie, also with an equal sentence, counts as a "
             "miss. Identical: share of pairs whose two sides are the same string."
         ),
-        metrics={name: sum(row[name] for row in table) / len(table) for name in names},
+        metrics=_means(table, names),
         chance=dict.fromkeys(("forward", "backward", "mean"), sum(chances) / len(chances)),
         counts={"pairs": sum(row["pairs"] for row in table), "languages": len(table)},
-        rows=[*by_script, *table] if len(scripts) > 1 else table,
+        rows=[*means, *table] if len(by_script) > 1 else table,
         bars=("mean", "language"),
     )

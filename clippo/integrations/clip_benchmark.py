@@ -1,4 +1,4 @@
-"""A CLIPPO for LAION's CLIP_benchmark, which has some forty data sets: `python -m clippo.integrations.clip_benchmark`.
+"""Adapter for LAION's CLIP_benchmark, which has some forty data sets.
 
 python -m clippo.integrations.clip_benchmark eval --model_type clippo --model FOLDER --pretrained "" --dataset cifar10
 """
@@ -11,10 +11,15 @@ from transformers import AutoModel, AutoProcessor
 
 
 class ClipBenchmarkModel(torch.nn.Module):
-    """What CLIP_benchmark asks of a model: `encode_image` and `encode_text`. It normalises what they return itself.
+    """Model with the interface of CLIP_benchmark, which normalizes the vectors by itself.
 
     Args:
-        model: a `ClippoModel`.
+        model: `ClippoModel`.
+
+    Example:
+        >>> model, transform, tokenize = load_clippo("checkpoints/clippo-emoji")
+        >>> model.encode_text(tokenize(["cat", "dog"])).shape
+        torch.Size([2, 256])
     """
 
     def __init__(self, model: Any):
@@ -22,22 +27,22 @@ class ClipBenchmarkModel(torch.nn.Module):
         self.model = model
 
     def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) from the transform -> (B, E), not normalised."""
+        """Embeds the transform's output, (B, 3, H, W) -> (B, E), without normalization."""
         return self.model.get_image_features(pixel_values).pooler_output
 
     def encode_text(self, text_pixel_values: torch.Tensor) -> torch.Tensor:
-        """The tokenizer's output for B texts -> (B, E), not normalised."""
+        """Embeds the tokenizer's output for B texts, -> (B, E), without normalization."""
         return self.model.get_text_features(text_pixel_values).pooler_output
 
 
 def load_clippo(model_name: str, pretrained: str = "", cache_dir: str | None = None, device: Any = "cpu") -> tuple:
-    """Model, transform of one picture and tokenizer of a list of strings, as CLIP_benchmark's loaders return them.
+    """Loads a model, its transform of one image and its tokenizer of a list of strings.
 
     Args:
-        model_name: folder or hub name.
-        pretrained: revision on the hub; '' takes the default one.
-        cache_dir: of the hub.
-        device: where the model goes.
+        model_name: Folder or hub name.
+        pretrained: Revision on the hub. An empty string takes the default one.
+        cache_dir: Folder for downloads from the hub.
+        device: Device of the model.
     """
     options = {"cache_dir": cache_dir, **({"revision": pretrained} if pretrained else {})}
     model = AutoModel.from_pretrained(model_name, **options).to(device).eval()
@@ -53,10 +58,10 @@ def load_clippo(model_name: str, pretrained: str = "", cache_dir: str | None = N
 
 
 def register() -> None:
-    """Makes the model type "clippo" known to CLIP_benchmark.
+    """Registers the model type "clippo" with CLIP_benchmark.
 
     Raises:
-        ImportError: CLIP_benchmark is missing.
+        ImportError: CLIP_benchmark cannot be imported.
     """
     try:
         from clip_benchmark import models

@@ -1,6 +1,6 @@
-"""A module for sentence-transformers that encodes lists of texts and pictures mixed.
+"""Module for sentence-transformers that encodes mixed lists of texts and images.
 
-Without it `SentenceTransformer("folder")` encodes texts and pictures too, but not both in one call.
+`SentenceTransformer("folder")` without this module encodes texts or images, but not both in one call.
 """
 
 import json
@@ -17,11 +17,17 @@ except ImportError as error:
 
 
 class ClippoSentenceModule(InputModule):
-    """Texts and pictures, in one list, to projected vectors.
+    """Embeds texts and images of one list as projected vectors.
 
     Args:
-        model: a `ClippoModel`.
-        processor: its `ClippoProcessor`.
+        model: `ClippoModel`.
+        processor: `ClippoProcessor` of the model.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> module = ClippoSentenceModule.load("checkpoints/clippo-emoji")
+        >>> SentenceTransformer(modules=[module], device="cpu").encode(["cat", "猫"]).shape
+        (2, 256)
     """
 
     config_keys: list[str] = []
@@ -32,11 +38,11 @@ class ClippoSentenceModule(InputModule):
 
     @property
     def modalities(self) -> list[str]:
-        """ "message" is how sentence-transformers calls a batch that mixes kinds."""
+        """Kinds of input. sentence-transformers calls a mixed batch "message"."""
         return ["text", "image", "message"]
 
     def preprocess(self, inputs: list, prompt: str | None = None, **kwargs) -> dict[str, torch.Tensor]:
-        """Both kinds of pixels, and the places in `inputs` that they belong to."""
+        """Returns pixel values of both kinds, and the places in `inputs` that they belong to."""
         is_text = [isinstance(item, str) for item in inputs]
         features: dict[str, torch.Tensor] = {}
         texts = [(prompt or "") + item for item, text in zip(inputs, is_text, strict=True) if text]
@@ -48,7 +54,7 @@ class ClippoSentenceModule(InputModule):
         return {**features, "is_text": torch.tensor(is_text)}
 
     def forward(self, features: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor]:
-        """Adds `sentence_embedding` (B, E), not normalised."""
+        """Adds `sentence_embedding` (B, E), without normalization."""
         parts = {}
         if "text_pixel_values" in features:
             parts[True] = self.model.get_text_features(features["text_pixel_values"]).pooler_output
@@ -63,7 +69,7 @@ class ClippoSentenceModule(InputModule):
         return {**features, "sentence_embedding": embeddings}
 
     def get_embedding_dimension(self) -> int:
-        """E."""
+        """Returns the width E of the embeddings."""
         return self.model.config.projection_dim
 
     def save(self, output_path: str, *args, safe_serialization: bool = True, **kwargs) -> None:
@@ -82,10 +88,12 @@ class ClippoSentenceModule(InputModule):
 
 
 def add_to_folder(folder: str | Path) -> None:
-    """Writes the `modules.json` that makes `SentenceTransformer(folder)` use this module; the folder stays a CLIPPO's.
+    """Writes a `modules.json` into a model folder, so that `SentenceTransformer(folder)` uses this module.
+
+    The other files of the folder do not change.
 
     Raises:
-        FileNotFoundError: there is no model in the folder.
+        FileNotFoundError: The folder holds no model.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():

@@ -32,8 +32,8 @@ def square(color, seed):
 
 @pytest.fixture(scope="session")
 def labelled(tmp_path_factory):
-    """Folder with train.parquet (8 a class) and test.parquet (12 pictures, one of them broken): three colours in four
-    classes, the third and fourth of one canonical name, the fourth without pictures."""
+    """Folder with train.parquet (8 a class) and test.parquet (12 images, one of them broken): three colours in four
+    classes, the third and fourth of one canonical name, the fourth without images."""
     folder = tmp_path_factory.mktemp("labelled")
     names = ClassLabel(names=["red", "lime_green", "blue", "Blue!"])
     features = Features({"image": Image(), "label": names})
@@ -47,7 +47,7 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def captioned(tmp_path_factory):
-    """Folder with test.parquet: six pictures; two English captions each, one German for four, none in French."""
+    """Folder with test.parquet: six images; two English captions each, one German for four, none in French."""
     folder = tmp_path_factory.mktemp("captioned")
     features = Features({"image": Image(), "en": List(Value("string")), "de": Value("string"), "fr": Value("string")})
     rows = [
@@ -64,7 +64,7 @@ def captioned(tmp_path_factory):
 
 
 class Oracle:
-    """Stands in for an `Encoder`: pictures and texts that hold the same digit, or colour, get the same unit vector."""
+    """Replaces an `Encoder`: images and texts with the same digit, or colour, get the same unit vector."""
 
     texts_cut = 0
 
@@ -74,10 +74,10 @@ class Oracle:
     def __getattr__(self, name):
         return getattr(self.encoder, name)
 
-    def pictures(self, cells, **options):
-        pictures = self.encoder.pictures(cells, **options)
-        pictures.vectors = torch.stack([self.vector(row) for row in pictures.kept])
-        return pictures
+    def images(self, cells, **options):
+        images = self.encoder.images(cells, **options)
+        images.vectors = torch.stack([self.vector(row) for row in images.kept])
+        return images
 
     def texts(self, texts):
         return torch.stack([self.vector(text) for text in texts])

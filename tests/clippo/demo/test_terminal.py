@@ -8,8 +8,10 @@ from PIL import Image
 
 from clippo import ClippoModel, ClippoProcessor
 from clippo.demo import terminal
-from clippo.demo.terminal import Query, print_retrieval, read_pictures, read_queries, run_demo
-from clippo.evaluation.zero_shot import zero_shot
+from clippo.demo.terminal import Query, print_retrieval, read_queries, run_demo
+from clippo.evaluation.classification import zero_shot
+from clippo.evaluation.encoder import Encoder
+from clippo.visualization.inputs import read_images
 
 
 @pytest.fixture
@@ -27,12 +29,14 @@ def test_probabilities_are_the_models(tiny_folder, pictures, capsys):
     output = capsys.readouterr().out
     model, processor = ClippoModel.from_pretrained(tiny_folder), ClippoProcessor.from_pretrained(tiny_folder)
     names = ["red", "green", "blue"]
-    expected = zero_shot(model, processor, [pictures[name] for name in names], [query.text for query in queries])
+    expected = zero_shot(
+        Encoder(model, processor), [pictures[name] for name in names], [query.text for query in queries]
+    )
     zero_shot_part = output.partition("Retrieval")[0]
     shares = [float(share) for share in re.findall(r"([\d.]+)%", zero_shot_part)]
     assert shares == pytest.approx([100 * p for row in expected for p in sorted(row.tolist(), reverse=True)], abs=0.06)
     assert zero_shot_part.count("<- right") == 3
-    assert "trained: right picture first for" in output and "held out: right picture first for" in output
+    assert "trained: right image first for" in output and "held out: right image first for" in output
     assert sheet.mode == "RGB" and sheet.width > 700
 
 
@@ -40,7 +44,7 @@ def test_unknown_answers_are_not_marked(tiny_folder, pictures, capsys):
     run_demo(str(tiny_folder), pictures, [Query(str(number)) for number in range(12)])
     output = capsys.readouterr().out
     assert f"{terminal.ON_SHEET} labels" in output
-    assert "right picture first" not in output and "<-" not in output and "held out" not in output
+    assert "right image first" not in output and "<-" not in output and "held out" not in output
     assert "[" not in output.partition("Retrieval")[2]
 
 
@@ -56,20 +60,20 @@ def test_retrieval_counts_and_brackets(capsys):
     print_retrieval(texts, images, names, queries)
     output = capsys.readouterr().out
     assert "one    [a]" in output and "three  [b]" in output and "two    a  b  c  d  e\n" in output
-    assert "trained: right picture first for 1 of 2 texts, among the first 5 for 1; by chance 0.2 and 1.2" in output
-    assert "held out: right picture first for 1 of 1 texts, among the first 5 for 1; by chance 0.1 and 0.6" in output
+    assert "trained: right image first for 1 of 2 texts, among the first 5 for 1; by chance 0.2 and 1.2" in output
+    assert "held out: right image first for 1 of 1 texts, among the first 5 for 1; by chance 0.1 and 0.6" in output
 
 
 def test_errors_name_what_is_missing(tiny_folder, pictures, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*none"):
         run_demo(str(tmp_path / "none"), pictures, [Query("a")])
-    with pytest.raises(ValueError, match="pictures that are not there: pink"):
+    with pytest.raises(ValueError, match="images that are missing: pink"):
         run_demo(str(tiny_folder), pictures, [Query("a", picture="pink")])
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(FileNotFoundError, match="no pictures in"):
-        read_pictures(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no pictures in"):
-        read_pictures(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="no images in"):
+        read_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no images in"):
+        read_images(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"no queries\.json in"):
         read_queries(tmp_path)
 
@@ -77,4 +81,4 @@ def test_errors_name_what_is_missing(tiny_folder, pictures, tmp_path):
 def test_pictures_come_by_name(tmp_path):
     for name in ("b.png", "a.JPG", "c.webp"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
-    assert list(read_pictures(tmp_path)) == ["a", "b", "c"]
+    assert list(read_images(tmp_path)) == ["a", "b", "c"]

@@ -1,14 +1,12 @@
 """The emoji report: its groups add up, an oracle is perfect, a constant model finds nothing."""
 
-from types import SimpleNamespace
-
 import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from clippo.emoji import evaluation as module
 from clippo.emoji.evaluation import as_markdown, evaluate_emoji
 from clippo.emoji.pairs import EmojiPairs
+from clippo.evaluation.encoder import EmbeddedImages
 
 
 @pytest.fixture
@@ -16,46 +14,48 @@ def pictures(emoji_folder):
     return EmojiPairs(emoji_folder)
 
 
-def with_embeddings(monkeypatch, images, texts):
-    monkeypatch.setattr(module, "embed_images", lambda *args, **kwargs: images)
-    monkeypatch.setattr(module, "embed_texts", texts)
+class FakeEncoder:
+    """Encoder with given vectors of images and a function for texts."""
+
+    def __init__(self, images, texts):
+        self.vectors, self.texts = images, texts
+
+    def images(self, cells):
+        return EmbeddedImages(self.vectors, list(range(len(cells))))
 
 
 def rows_of(folder):
     return parquet.read_table(folder / "annotations.parquet").to_pylist()
 
 
-def test_an_oracle_is_perfect_everywhere(monkeypatch, emoji_folder, pictures):
+def test_an_oracle_is_perfect_everywhere(emoji_folder, pictures):
     count = len(pictures.picture_ids)
     own = [pictures.picture_ids.index(row["id"]) for row in rows_of(emoji_folder)]
-    with_embeddings(monkeypatch, torch.eye(count), lambda *args, **kwargs: torch.eye(count)[own])
-    report = evaluate_emoji(SimpleNamespace(), None, emoji_folder)
+    report = evaluate_emoji(FakeEncoder(torch.eye(count), lambda texts: torch.eye(count)[own]), emoji_folder)
     assert all(row["R@1"] == 1 for row in report)
     assert next(row["script"] for row in report if row["split"] == "seen") == "all"
 
 
-def test_a_model_that_maps_all_to_one_point_finds_nothing(monkeypatch, emoji_folder, pictures):
+def test_a_model_that_maps_all_to_one_point_finds_nothing(emoji_folder, pictures):
     ones = torch.ones(len(pictures.picture_ids), 4)
-    with_embeddings(monkeypatch, ones, lambda model, processor, texts, **kwargs: torch.ones(len(texts), 4))
-    assert all(row["R@10"] == 0 for row in evaluate_emoji(SimpleNamespace(), None, emoji_folder))
+    encoder = FakeEncoder(ones, lambda texts: torch.ones(len(texts), 4))
+    assert all(row["R@10"] == 0 for row in evaluate_emoji(encoder, emoji_folder))
 
 
-def test_groups_add_up(monkeypatch, emoji_folder, pictures):
+def test_groups_add_up(emoji_folder, pictures):
     torch.manual_seed(0)
     count = len(pictures.picture_ids)
-    with_embeddings(
-        monkeypatch, torch.randn(count, 4), lambda model, processor, texts, **kwargs: torch.randn(len(texts), 4)
-    )
-    report = evaluate_emoji(SimpleNamespace(), None, emoji_folder)
+    encoder = FakeEncoder(torch.randn(count, 4), lambda texts: torch.randn(len(texts), 4))
+    report = evaluate_emoji(encoder, emoji_folder)
     rows = rows_of(emoji_folder)
     for split, wanted in (("seen", "train"), ("held out", "held_out")):
         group = [row for row in report if row["split"] == split]
         whole = next(row for row in group if row["script"] == "all")
         assert whole["queries"] == sum(row["split"] == wanted for row in rows)
         assert whole["queries"] == sum(row["queries"] for row in group if row["script"] != "all")
-    german = evaluate_emoji(SimpleNamespace(), None, emoji_folder, languages=["de"], trained=["en"])
+    german = evaluate_emoji(encoder, emoji_folder, languages=["de"], trained=["en"])
     assert {row["split"] for row in german} == {"language not trained"}
     assert german[0]["queries"] == sum(row["language"] == "de" for row in rows)
-    table = as_markdown(report, pictures=count)
+    table = as_markdown(report, images=count)
     assert table.count("\n") == 2 + len({row["script"] for row in report}) + 1
     assert f"{1 / count:.2%}" in table

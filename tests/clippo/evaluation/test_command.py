@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
-from clippo.evaluation.command import TASKS, _all, main
+from clippo.evaluation.command import TASKS, _parse_recipe, main, run_command
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "scripts" / "evaluate.py"
+SCRIPT = ROOT / "scripts" / "evaluate_model.py"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -32,8 +32,17 @@ def run(folder, tmp_path):
     """`main` on the tiny model; its files go to tmp_path / "out"."""
 
     def run(command, *arguments):
-        common = ["--model", folder, "--output", tmp_path / "out", "--cache", tmp_path / "cache", "--progress", "false"]
-        return main([command, *map(str, [*arguments, *common])])
+        common = [
+            "--model",
+            folder,
+            "--output_dir",
+            tmp_path / "out",
+            "--cache_dir",
+            tmp_path / "cache",
+            "--progress",
+            "false",
+        ]
+        return run_command([command, *map(str, [*arguments, *common])])
 
     return run
 
@@ -44,7 +53,7 @@ def test_one_command_writes_what_it_prints(run, captioned, tmp_path, capsys, fol
     assert (tmp_path / "out" / f"{report.name}.md").read_text(encoding="utf-8").strip() == printed.strip()
     written = json.loads((tmp_path / "out" / f"{report.name}.json").read_text(encoding="utf-8"))
     assert written["metrics"] == report.metrics and written["context"]["model"] == str(folder)
-    assert "All captions count." in printed and "| T2I R@1 |" in printed and "python scripts/evaluate.py" in printed
+    assert "All captions count." in printed and "| T2I R@1 |" in printed and "clippo evaluate retrieval" in printed
     assert written["counts"]["different texts too long for the canvas, cut"] == 12  # 32 pixels hold four letters a row
 
 
@@ -59,16 +68,16 @@ def test_a_recipe_runs_all_its_tasks(run, labelled, captioned, tmp_path):
     recipe.write_text(json.dumps({"run": {"batch_size": 2, "limit": 6}, "tasks": tasks}), encoding="utf-8")
     reports = run("all", recipe)
     assert [report.task for report in reports] == [task["task"] for task in tasks]
-    assert reports[1].counts["training pictures"] == 6  # the recipe's limit
+    assert reports[1].counts["training images"] == 6  # the recipe's limit
     assert len(list((tmp_path / "out").glob("*.md"))) == 4
     reports = run("all", recipe, "--limit", 5)
-    assert reports[1].counts["training pictures"] == 5  # the command line wins
+    assert reports[1].counts["training images"] == 5  # the command line wins
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes" / "evaluation").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_understood(recipe):
-    run, tasks = _all([str(recipe)])
-    assert run.output.startswith("runs/") and tasks and all(name in TASKS for name, _ in tasks)
+    run, tasks = _parse_recipe([str(recipe)])
+    assert run.output_dir.startswith("runs/") and tasks and all(name in TASKS for name, _ in tasks)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +87,8 @@ def test_shipped_recipes_are_understood(recipe):
         (["sts"], "error: Nothing to evaluate on: pass --data"),
         (["zero-shot", "--data", "nothing"], "error: 'nothing' is neither one of imagenet"),
         (["retrieval", "--data", "coco", "--captions", "en"], "error: captions takes language=column, got 'en'"),
-        (["fly"], "error: 'fly' is no command"),
-        (["all", "nowhere.yaml"], "error: No recipe at nowhere.yaml"),
+        (["fly"], "error: 'fly' is not a task"),
+        (["all", "nowhere.yaml"], "error: 'nowhere.yaml' is neither a file nor a shipped recipe"),
     ],
 )
 def test_errors_are_one_sentence(run, arguments, message):
@@ -90,9 +99,9 @@ def test_errors_are_one_sentence(run, arguments, message):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"tasks": [{"task": "fly"}]}, "task 'fly' is none of zero-shot"),
-        ({"tasks": [{"task": "sts", "speed": 1}]}, "sets speed, which is none of data, split"),
-        ({"run": {"speed": 1}, "tasks": [{"task": "sts"}]}, "sets speed, which is none of model"),
+        ({"tasks": [{"task": "fly"}]}, "task 'fly' is not known; choose one of zero-shot"),
+        ({"tasks": [{"task": "sts", "speed": 1}]}, "sets speed, which is not an option; there are data, split"),
+        ({"run": {"speed": 1}, "tasks": [{"task": "sts"}]}, "sets speed, which is not an option; there are model"),
         ({"task": "sts"}, "needs a list `tasks`"),
     ],
 )
@@ -108,20 +117,21 @@ def test_two_processes_share_the_work_and_agree_with_one(run, captioned, tmp_pat
     output, cache = tmp_path / "two", tmp_path / "cache of two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
     command += ["retrieval", "--data", captioned, "--captions", "en=en", "--part_size", "2", "--device", "cpu"]
-    command += ["--model", folder, "--output", output, "--cache", cache, "--progress", "false"]
+    command += ["--model", folder, "--output_dir", output, "--cache_dir", cache, "--progress", "false"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=ENVIRONMENT)
     files = list(output.glob("*.json"))
     assert files, done.stderr
     together = json.loads(files[0].read_text(encoding="utf-8"))
     assert together["metrics"] == pytest.approx(alone.metrics) and together["rows"] == alone.rows
     assert done.stdout.count("## retrieval") == 1  # one of the two speaks
-    assert len(list(cache.rglob("*.safetensors"))) == 3 + 6  # six pictures and twelve texts, each part once
+    assert len(list(cache.rglob("*.safetensors"))) == 3 + 6  # six images and twelve texts, each part once
 
 
-def test_the_script_does_not_hide_the_package_of_its_name():
-    """A script of that folder, and this one, has the folder first on its path."""
-    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\nfrom evaluate import Metric\nimport evaluate\n"
-    code += "print(evaluate.__version__, evaluate.Metric is Metric)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1] == "True"
+def test_help_lists_the_tasks_and_their_options(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(task in printed for task in TASKS)
+    with pytest.raises(SystemExit) as stopped:
+        main(["few-shot", "--help"])
+    assert stopped.value.code == 0 and "usage: clippo evaluate few-shot" in capsys.readouterr().out

@@ -71,10 +71,10 @@ def test_five_captions_are_easier_than_one():
 
 def test_errors():
     eye = torch.eye(3)
-    with pytest.raises(ValueError, match="1 queries have no right item, the first is query 2"):
+    with pytest.raises(ValueError, match="1 queries have no right item; the first is query 2"):
         group_ranks(eye, eye, torch.arange(3), torch.tensor([0, 1, 1]))
     broken = torch.full((1, 3), torch.nan)
-    with pytest.raises(ValueError, match="1 item embeddings are not finite, the first is row 0"):
+    with pytest.raises(ValueError, match="1 item embeddings are not finite; the first is row 0"):
         group_ranks(eye, broken, torch.zeros(3, dtype=torch.int64), torch.tensor([0]))
     assert len(group_ranks(eye[:0], eye, torch.arange(0), torch.arange(3))) == 0
 
@@ -87,5 +87,5 @@ def test_the_k_nearest_in_order_with_ties_to_the_lower_index():
         assert torch.equal(nearest(queries, items, 5, chunk, chunk), expected)
     ties = torch.ones(6, 2)
     assert nearest(ties[:1], ties, 4, item_chunk=2).tolist() == [[0, 1, 2, 3]]
-    with pytest.raises(ValueError, match=r"k lies in 1\.\.6"):
+    with pytest.raises(ValueError, match=r"k must lie in 1\.\.6"):
         nearest(ties, ties, 7)

@@ -64,7 +64,7 @@ def test_shots_are_nested_seeded_and_of_every_class():
 def test_errors():
     x, y = data(8)
     x[3, 2] = torch.inf
-    with pytest.raises(ValueError, match="1 features are not finite, the first is row 3"):
+    with pytest.raises(ValueError, match="1 features are not finite; the first is row 3"):
         least_squares(x, y, 4)
     with pytest.raises(ValueError, match="training set is empty"):
         least_squares(x[:0], y[:0], 4)

@@ -75,9 +75,9 @@ def test_numbers_that_are_none_are_an_error(value):
     bad = torch.eye(4)
     bad[2, 1] = value
     own = torch.arange(4)
-    with pytest.raises(ValueError, match="1 query embeddings are not finite, the first is row 2"):
+    with pytest.raises(ValueError, match="1 query embeddings are not finite; the first is row 2"):
         ranks(bad, torch.eye(4), own)
-    with pytest.raises(ValueError, match="1 item embeddings are not finite, the first is row 2"):
+    with pytest.raises(ValueError, match="1 item embeddings are not finite; the first is row 2"):
         ranks(torch.eye(4), bad, own)
 
 

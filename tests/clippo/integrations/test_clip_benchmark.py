@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo.evaluation.embeddings import embed_images, embed_texts
+from clippo.evaluation.encoder import Encoder
 from clippo.integrations.clip_benchmark import load_clippo, register
 
 
@@ -24,7 +24,10 @@ def test_embeddings_are_ours(tiny, folder):
     with torch.no_grad():
         images = model.encode_image(torch.stack([transform(picture) for picture in pictures]).to("cpu"))
         texts = model.encode_text(tokenizer(["cat", "犬"]).to("cpu"))
-    for mine, theirs in ((images, embed_images(*tiny, pictures)), (texts, embed_texts(*tiny, ["cat", "犬"]))):
+    for mine, theirs in (
+        (images, Encoder(*tiny).images(pictures).vectors),
+        (texts, Encoder(*tiny).texts(["cat", "犬"])),
+    ):
         torch.testing.assert_close(torch.nn.functional.normalize(mine, dim=-1), theirs, atol=1e-6, rtol=0)
         assert not torch.allclose(mine.norm(dim=-1), torch.ones(2), atol=1e-3)
 

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from clippo.evaluation.embeddings import embed_images, embed_texts
+from clippo.evaluation.encoder import Encoder
 
 ITEMS = ["cat", Image.new("RGB", (20, 30), "red"), "犬", "cat", Image.new("RGB", (30, 20), "blue")]
 
@@ -25,16 +25,16 @@ def folder(tiny, tmp_path):
 
 
 def expected(tiny):
-    texts, pictures = embed_texts(*tiny, ["cat", "犬", "cat"]), embed_images(*tiny, [ITEMS[1], ITEMS[4]])
+    texts, pictures = Encoder(*tiny).texts(["cat", "犬", "cat"]), Encoder(*tiny).images([ITEMS[1], ITEMS[4]]).vectors
     return np.stack([texts[0], pictures[0], texts[1], texts[2], pictures[1]])
 
 
 def test_a_folder_as_it_is(tiny, folder, sentence_transformers):
     model = sentence_transformers.SentenceTransformer(folder, device="cpu")
     texts = model.encode(["cat", "犬"], normalize_embeddings=True)
-    np.testing.assert_allclose(texts, embed_texts(*tiny, ["cat", "犬"]), atol=1e-6)
+    np.testing.assert_allclose(texts, Encoder(*tiny).texts(["cat", "犬"]), atol=1e-6)
     pictures = model.encode([ITEMS[1], ITEMS[4]], normalize_embeddings=True)
-    np.testing.assert_allclose(pictures, embed_images(*tiny, [ITEMS[1], ITEMS[4]]), atol=1e-6)
+    np.testing.assert_allclose(pictures, Encoder(*tiny).images([ITEMS[1], ITEMS[4]]).vectors, atol=1e-6)
 
 
 def test_mixed_lists_with_our_module_also_after_a_round_trip(tiny, folder, sentence_transformers, tmp_path):
@@ -65,7 +65,7 @@ def test_a_missing_package_is_said(monkeypatch):
 def test_search_with_faiss_as_documented(tiny):
     pytest.importorskip("faiss", reason="the extra search is not installed")
     names = ["cat", "dog", "rocket"]
-    data = Dataset.from_dict({"name": names, "embedding": embed_texts(*tiny, names).tolist()})
+    data = Dataset.from_dict({"name": names, "embedding": Encoder(*tiny).texts(names).tolist()})
     data.add_faiss_index("embedding", metric_type=0)  # 0: inner product, of unit vectors the cosine
-    scores, found = data.get_nearest_examples("embedding", embed_texts(*tiny, ["dog"]).numpy()[0], k=2)
+    scores, found = data.get_nearest_examples("embedding", Encoder(*tiny).texts(["dog"]).numpy()[0], k=2)
     assert found["name"][0] == "dog" and scores[0] == pytest.approx(1, abs=1e-5)

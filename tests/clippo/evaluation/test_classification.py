@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from clippo.evaluation.zero_shot import zero_shot
+from clippo.evaluation.classification import zero_shot
+from clippo.evaluation.encoder import Encoder
 
 LABELS = ["dog", "кошка", "鳥"]
 
@@ -22,7 +23,7 @@ def test_is_the_softmax_of_the_logits(tiny, images):
     texts = [f"a sign of {label}" for label in LABELS]
     with torch.no_grad():
         logits = model.eval()(**processor(images=images, text=texts, return_tensors="pt")).logits_per_image
-    probabilities = zero_shot(model, processor, images, LABELS, "a sign of {}", batch_size=2)
+    probabilities = zero_shot(Encoder(model, processor, batch_size=2), images, LABELS, "a sign of {}")
     assert probabilities.shape == (4, 3) and probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities, logits.softmax(1), atol=1e-5, rtol=0)
 
@@ -35,7 +36,7 @@ def test_agrees_with_the_pipeline(tiny, images):
         tokenizer=processor.tokenizer,
         image_processor=processor.image_processor,
     )
-    ours = zero_shot(model, processor, images, LABELS)
+    ours = zero_shot(Encoder(model, processor), images, LABELS)
     for image, row in zip(images, ours, strict=True):
         theirs = {x["label"]: x["score"] for x in classify(image, candidate_labels=LABELS, hypothesis_template="{}")}
         assert [theirs[label] for label in LABELS] == pytest.approx(row.tolist(), abs=1e-5)
@@ -43,16 +44,16 @@ def test_agrees_with_the_pipeline(tiny, images):
 
 def test_braces_of_a_label_are_text(tiny, images):
     """str.format would raise on these; a label is any string."""
-    probabilities = zero_shot(*tiny, images, ["{", "{0}", "}"], "[{}]")
+    probabilities = zero_shot(Encoder(*tiny), images, ["{", "{0}", "}"], "[{}]")
     assert probabilities.sum(1).tolist() == pytest.approx([1] * 4)
 
 
 def test_errors_name_the_remedy(tiny, images):
     with pytest.raises(ValueError, match="has no place for the label"):
-        zero_shot(*tiny, images, LABELS, "a photo")
+        zero_shot(Encoder(*tiny), images, LABELS, "a photo")
     with pytest.raises(TypeError, match="labels is one string, 'dog'"):
-        zero_shot(*tiny, images, "dog")
+        zero_shot(Encoder(*tiny), images, "dog")
     with pytest.raises(ValueError, match="given twice: dog"):
-        zero_shot(*tiny, images, ["dog", "cat", "dog"])
-    with pytest.raises(ValueError, match="nothing to embed"):
-        zero_shot(*tiny, images, [])
+        zero_shot(Encoder(*tiny), images, ["dog", "cat", "dog"])
+    with pytest.raises(ValueError, match="no texts to embed"):
+        zero_shot(Encoder(*tiny), images, [])

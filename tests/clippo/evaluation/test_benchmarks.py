@@ -3,55 +3,63 @@
 import pytest
 from datasets import Dataset
 
+from clippo.evaluation.benchmarks import (
+    NAMED,
+    Benchmark,
+    class_names,
+    collect_captions,
+    find_benchmark,
+    open_rows,
+    read_columns,
+)
 from clippo.evaluation.prompts import read_prompts
-from clippo.evaluation.sources import NAMED, Source, class_names, collect_captions, find_source, open_rows, read_columns
 
 
 def test_names_and_overrides():
-    assert find_source("cifar100").label == "fine_label" and find_source("imagenet").split == "validation"
-    assert find_source("coco", split="validation", image=None) == Source(
+    assert find_benchmark("cifar100").label == "fine_label" and find_benchmark("imagenet").split == "validation"
+    assert find_benchmark("coco", split="validation", image=None) == Benchmark(
         "royokong/coco_test", split="validation", captions={"en": "text"}
     )
     assert len(NAMED["xm3600"].captions) == 36
     with pytest.raises(ValueError, match="'nothing' is neither one of imagenet"):
-        find_source("nothing")
+        find_benchmark("nothing")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("limit", [None, 5])
-def test_parquet_rows_with_undecoded_pictures(labelled, streaming, limit):
-    rows = open_rows(Source(str(labelled)), streaming=streaming, limit=limit)
-    assert class_names(Source(str(labelled)), rows, read_prompts()) == ["red", "lime_green", "blue", "Blue!"]
+def test_parquet_rows_with_undecoded_images(labelled, streaming, limit):
+    rows = open_rows(Benchmark(str(labelled), streaming=streaming, limit=limit))
+    assert class_names(Benchmark(str(labelled)), rows, read_prompts()) == ["red", "lime_green", "blue", "Blue!"]
     cells, columns = read_columns(rows, "image", "label")
     cells = list(cells)
     assert len(cells) == (limit or 12) and columns["label"] == [i % 3 for i in range(limit or 12)]
     assert cells[4]["bytes"] == b"no picture"
-    one = open_rows(Source(str(labelled / "train.parquet")))
+    one = open_rows(Benchmark(str(labelled / "train.parquet")))
     assert len(one) == 24
 
 
-def test_a_folder_of_pictures(labelled, tmp_path):
-    rows = open_rows(Source(str(labelled)))
+def test_a_folder_of_images(labelled, tmp_path):
+    rows = open_rows(Benchmark(str(labelled)))
     for i in (0, 1, 2, 3):
         folder = tmp_path / "test" / ("ant", "bee")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{i}.png").write_bytes(rows[i]["image"]["bytes"])
-    source = Source(str(tmp_path))
-    rows = open_rows(source)
-    assert class_names(source, rows, read_prompts()) == ["ant", "bee"] and rows["label"][:] == [0, 0, 1, 1]
-    with pytest.raises(FileNotFoundError, match="neither validation"):
-        open_rows(Source(str(tmp_path / "test" / "ant"), split="validation"))
+    benchmark = Benchmark(str(tmp_path))
+    rows = open_rows(benchmark)
+    assert class_names(benchmark, rows, read_prompts()) == ["ant", "bee"] and rows["label"][:] == [0, 0, 1, 1]
+    with pytest.raises(FileNotFoundError, match=r"no validation\* file in"):
+        open_rows(Benchmark(str(labelled), split="validation"))
 
 
 def test_class_names_from_a_file_or_an_error(tmp_path):
     rows = Dataset.from_dict({"image": [0], "label": [0]})
     (tmp_path / "names.txt").write_text("cat\ndog\n", encoding="utf-8")
-    assert class_names(Source("x", class_names=str(tmp_path / "names.txt")), rows, read_prompts()) == ["cat", "dog"]
-    assert class_names(Source("x", class_names="imagenet"), rows, read_prompts())[0] == "tench"
+    assert class_names(Benchmark("x", class_names=str(tmp_path / "names.txt")), rows, read_prompts()) == ["cat", "dog"]
+    assert class_names(Benchmark("x", class_names="imagenet"), rows, read_prompts())[0] == "tench"
     with pytest.raises(ValueError, match="does not name its classes"):
-        class_names(Source("x"), rows, read_prompts())
-    with pytest.raises(ValueError, match="is no file"):
-        class_names(Source("x", class_names="missing.txt"), rows, read_prompts())
+        class_names(Benchmark("x"), rows, read_prompts())
+    with pytest.raises(ValueError, match="is not a file"):
+        class_names(Benchmark("x", class_names="missing.txt"), rows, read_prompts())
     with pytest.raises(ValueError, match="No column caption in the data; it has image, label"):
         read_columns(rows, "image", "caption")
 

@@ -1,28 +1,17 @@
-"""`scripts/demo.py` on a tiny model, with the pictures of the repository and with others."""
-
-import runpy
-import sys
-from pathlib import Path
+"""The command of the demo on a tiny model, with the images of the repository and with others."""
 
 import pytest
 import torch
 from PIL import Image
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+from clippo.demo.terminal import main
 
 
 @pytest.fixture
-def demo(monkeypatch):
-    """The script's `main` with these command line arguments."""
-    main = runpy.run_path(str(SCRIPT))["main"]
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
-        main()
-
-    return run
+def demo():
+    """Function that runs the demo with these command line arguments."""
+    return lambda *arguments: main(list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +35,7 @@ def tiny_folder(tmp_path_factory):
 def test_with_our_pictures(demo, tiny_folder, tmp_path, capsys):
     demo("--model", tiny_folder, "--output", tmp_path / "sheet.png")
     output = capsys.readouterr().out
-    assert "8 labels" in output and "nearest of 96 pictures" in output
+    assert "8 labels" in output and "nearest of 96 images" in output
     assert "of 12 texts, among the first 5" in output and "by chance 0.1 and 0.6" in output
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (1840, 1888)
@@ -58,9 +47,9 @@ def test_with_other_pictures_and_labels(demo, tiny_folder, tmp_path, capsys):
     for name in ("red", "blue"):
         Image.new("RGB", (30, 50), name).save(pictures / f"{name}.png")
     output = tmp_path / "sheet.png"
-    demo("--model", tiny_folder, "--pictures", pictures, "--labels", "red", "синий", "--output", output)
+    demo("--model", tiny_folder, "--image_dir", pictures, "--labels", "red", "синий", "--output", output)
     printed = capsys.readouterr().out
-    assert "2 nearest of 2 pictures" in printed and "синий" in printed and "right picture" not in printed
+    assert "2 nearest of 2 images" in printed and "синий" in printed and "right image" not in printed
     assert output.is_file()
 
 
@@ -72,5 +61,5 @@ def test_a_missing_checkpoint_is_one_sentence(demo, tmp_path):
 
 def test_a_folder_without_pictures_is_one_sentence(demo, tiny_folder, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        demo("--model", tiny_folder, "--pictures", tmp_path)
-    assert stopped.value.code.startswith("error: no pictures in")
+        demo("--model", tiny_folder, "--image_dir", tmp_path)
+    assert stopped.value.code.startswith("error: no images in")

@@ -1,7 +1,5 @@
-"""`scripts/visualize.py`: each command writes its picture; what is missing is one sentence."""
+"""Each command writes its figure; an error is one sentence."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +7,9 @@ import torch
 from PIL import Image
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+from clippo.visualization.command import main
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "visualize.py"
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +23,19 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def visualize(monkeypatch, folder, tmp_path):
-    """The script's `main`; returns the picture it wrote."""
-    main = runpy.run_path(str(SCRIPT))["main"]
+def visualize(folder, tmp_path):
+    """Function that runs the command and returns the figure that it wrote."""
 
     def run(command, *arguments):
         common = ["--model", folder, "--output", tmp_path / "out.png"]
-        monkeypatch.setattr(sys, "argv", ["visualize.py", command, *map(str, [*arguments, *common])])
-        main()
+        main([command, *map(str, [*arguments, *common])])
         return Image.open(tmp_path / "out.png")
 
     return run
 
 
 def test_heatmap(visualize, capsys):
-    image = SCRIPT.parents[1] / "docs" / "pictures" / "cat.webp"
+    image = ROOT / "docs" / "pictures" / "cat.webp"
     assert visualize("heatmap", "--image", image, "--texts", "cat").width > 900
     printed = capsys.readouterr().out
     assert "cosine" in printed and "Grad-CAM, relevance of the letters" in printed and "\n  t" in printed
@@ -51,7 +48,7 @@ def test_matrix_and_neighbours_of_the_pictures_of_the_repository(visualize):
 
 
 def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
-    image = SCRIPT.parents[1] / "docs" / "pictures" / "cat.webp"
+    image = ROOT / "docs" / "pictures" / "cat.webp"
     assert visualize("layouts", "--image", image, "--texts", "a cat?", "--image_size", 96).width > 5 * 240
 
     datasets = pytest.importorskip("datasets")
@@ -71,12 +68,15 @@ def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["heatmap", "--texts", "cat"], "error: heatmap looks at one --image and one text"),
-        (["matrix", "--texts", "cat", "--count", "2"], "error: matrix pairs texts and pictures by order: 1 texts, 2"),
-        (["layouts", "--texts", "a cat?"], "error: layouts draws one question, in --texts, and one --image"),
+        (["heatmap", "--texts", "cat"], "error: heatmap needs one --image and one text in --texts"),
+        (["matrix", "--texts", "cat", "--count", "2"], "error: matrix pairs texts and images by order: 1 texts, 2"),
+        (["layouts", "--texts", "a cat?"], "error: layouts needs one --image and one text in --texts"),
         (["answers"], "error: answers needs --questions: a parquet file"),
-        (["answers", "--questions", "x.parquet", "--count", "3", "--wrong", "5"], "error: --wrong 5 of --count 3"),
-        (["dance"], "heatmap, matrix|Look at what a model does"),
+        (
+            ["answers", "--questions", "x.parquet", "--count", "3", "--wrong", "5"],
+            "error: --wrong 5 must lie between 0 and --count 3",
+        ),
+        (["dance"], "error: 'dance' is not a figure"),
     ],
 )
 def test_errors_are_one_sentence(visualize, arguments, message):
