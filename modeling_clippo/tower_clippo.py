@@ -51,7 +51,26 @@ class ClippoVisionOutput(BaseModelOutputWithPooling):
 
 
 class ClippoPreTrainedModel(PreTrainedModel):
-    """Base class of all CLIPPO models: loading, saving, initialisation, and what transformers may do with a model."""
+    """Base class of all CLIPPO models: loading, saving, initialisation, features of transformers that they support.
+
+    A new head derives from it and holds its tower as `vision_model`, so that it loads the weights of any checkpoint.
+
+    Args:
+        config: Model config.
+
+    Example:
+        >>> import clippo
+        >>> from clippo.modeling_clippo import ClippoPreTrainedModel
+        >>> from torch import nn
+        >>> class Head(ClippoPreTrainedModel):
+        ...     def __init__(self, config):
+        ...         super().__init__(config)
+        ...         self.vision_model = clippo.ClippoVisionModel._from_config(config)
+        ...         self.score = nn.Linear(config.hidden_size, 1)
+        ...         self.post_init()
+        >>> Head(clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)).score.bias.item()
+        0.0
+    """
 
     config_class = ClippoConfig
     config: ClippoConfig

@@ -9,21 +9,13 @@ from torch.nn import functional as F
 
 import clippo
 
-SHAPE = dict(
-    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=24, image_size=64
-)
+from ..tiny import tiny_config, tiny_model
+
 FIRSTS, SECONDS = ["a cat", "", "снег и лёд", "鳥"], ["a dog", "犬", "", "a longer text"]
 
 
 def make(**overrides):
-    torch.manual_seed(0)
-    model = clippo.ClippoForSequenceClassification(
-        clippo.ClippoConfig(**{**SHAPE, "num_labels": 3, **overrides})
-    ).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return tiny_model(clippo.ClippoForSequenceClassification, **{"num_labels": 3, **overrides})
 
 
 def pixels(layout="two_canvas", canvas_format="uint8"):
@@ -85,8 +77,7 @@ def test_a_hidden_layer_is_dropout_linear_tanh():
 
 @pytest.mark.parametrize("options", [{}, {"classifier_hidden_size": 16}, {"num_text_canvases": 2}], ids=str)
 def test_every_head_loads_a_model_and_trains_all_it_has(options, tmp_path):
-    torch.manual_seed(0)
-    clippo.ClippoModel(clippo.ClippoConfig(**SHAPE)).save_pretrained(tmp_path)
+    tiny_model().save_pretrained(tmp_path)
     model, info = clippo.ClippoForSequenceClassification.from_pretrained(
         tmp_path, num_labels=3, output_loading_info=True, **options
     )
@@ -162,9 +153,9 @@ def test_wrong_labels_are_refused(overrides, labels, message):
 
 def test_config_fields_are_checked():
     with pytest.raises(Exception, match="num_text_canvases=3 is not known"):
-        clippo.ClippoConfig(num_text_canvases=3)
+        tiny_config(num_text_canvases=3)
     with pytest.raises(Exception, match="classifier_hidden_size=0 is not positive"):
-        clippo.ClippoConfig(classifier_hidden_size=0)
+        tiny_config(classifier_hidden_size=0)
 
 
 def test_hidden_states_of_pairs_are_of_both_texts():

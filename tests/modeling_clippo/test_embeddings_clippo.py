@@ -12,15 +12,13 @@ from clippo.modeling_clippo.patches_clippo import cut_out_inked_patches, find_in
 from clippo.modeling_clippo.pixels_clippo import BACKGROUND, INK, as_pixels, unpack_canvas
 from clippo.processing import TextRenderer
 
+from ..tiny import tiny_model
+
 TEXTS = ["", "a", "hello world", "The quick brown fox jumps over the lazy dog", "日本語 и русский", "\n\t"]
 
 
 def tiny(**fields) -> ClippoModel:
-    torch.manual_seed(0)
-    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, projection_dim=16)
-    attention = fields.pop("attn_implementation", None)
-    config = ClippoConfig(**{**shape, "image_size": 64, **fields})
-    return ClippoModel._from_config(config, attn_implementation=attention).eval()
+    return tiny_model(**{"noise": 0, **fields})
 
 
 def rendered(format: str, texts=TEXTS, size=64) -> torch.Tensor:
@@ -73,11 +71,8 @@ def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, 
 
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
 def skipping_model(request):
-    model = tiny(skip_blank_patches=True, attn_implementation=request.param)
-    with torch.no_grad():  # so that positions, norms and the MAP head's own parts matter
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model
+    # With noise the positions, the norms and the parameters of the MAP head matter.
+    return tiny(skip_blank_patches=True, attention=request.param, noise=0.2)
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=0xFFFF), max_size=80), min_size=1, max_size=6), st.integers(0, 70))

@@ -4,9 +4,9 @@ import pytest
 import yaml
 from transformers import PreTrainedModel
 
-from clippo import ClippoConfig, ClippoForSequenceClassification, ClippoModel, ClippoVisionModel
+from clippo import ClippoForSequenceClassification, ClippoModel, ClippoVisionModel
 
-SHAPE = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=64)
+from ..tiny import tiny_model
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ SHAPE = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_atte
     ],
 )
 def test_a_saved_folder_has_a_card_for_the_hub(tmp_path, model_class, task):
-    model = model_class(ClippoConfig(**SHAPE))
+    model = tiny_model(model_class)
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     front_matter = yaml.safe_load(card.split("---")[1])
@@ -29,7 +29,7 @@ def test_a_saved_folder_has_a_card_for_the_hub(tmp_path, model_class, task):
 
 def test_a_card_that_exists_is_left_alone(tmp_path):
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
-    ClippoModel(ClippoConfig(**SHAPE)).save_pretrained(tmp_path)
+    tiny_model().save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"
 
 
@@ -42,7 +42,7 @@ def test_pushing_keeps_our_card_unless_there_is_a_written_one(tmp_path, monkeypa
         uploaded["card"] = (tmp_path / "README.md").read_text(encoding="utf-8")
 
     monkeypatch.setattr(PreTrainedModel, "_upload_modified_files", upload)
-    model = ClippoModel(ClippoConfig(**SHAPE))
+    model = tiny_model()
     model.save_pretrained(tmp_path)
     (tmp_path / "README.md").write_text(written, encoding="utf-8")
     model._upload_modified_files(tmp_path, "somebody/clippo", {})

@@ -11,18 +11,15 @@ from clippo.modeling_clippo import loss_clippo, modeling_clippo
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 
 from ..processes import run_processes
+from ..tiny import tiny_model
 from .test_loss_clippo import retained_bytes
 
-SHAPE = dict(
-    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=32, projection_dim=16
-)
 SIGMOID = dict(loss_type="sigmoid", logit_bias_init_value=-10.0)
 TEXTS = ["a cat", "две", "", "three words 鳥 and more", "5", "a dog", "", "eight", "nine is long", "x"]
 
 
 def make(**options) -> ClippoModel:
-    torch.manual_seed(0)
-    return ClippoModel(ClippoConfig(**{**SHAPE, **options})).train()
+    return tiny_model(noise=0, image_size=32, **options).train()
 
 
 def pairs(images: int, first_texts: int = 0, sets: int = 1) -> dict[str, torch.Tensor]:

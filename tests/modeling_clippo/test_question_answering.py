@@ -6,14 +6,12 @@ from torch.nn import functional as F
 
 import clippo
 
+from ..tiny import tiny_config, tiny_model
+
 
 def make(problem_type=None, labels=4):
-    torch.manual_seed(0)
-    config = clippo.ClippoConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
-        num_labels=labels, problem_type=problem_type, initializer_range=1.0,
-    )  # fmt: skip
-    return clippo.ClippoForVisualQuestionAnswering(config).eval()
+    fields = dict(num_labels=labels, problem_type=problem_type, initializer_range=1.0)
+    return tiny_model(clippo.ClippoForVisualQuestionAnswering, noise=0, image_size=32, **fields)
 
 
 PIXELS = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -53,10 +51,7 @@ def test_classes_mean_the_same_as_their_scores():
 
 
 def test_two_labels_classify_statements():
-    config = clippo.ClippoConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
-        id2label={0: "false", 1: "true"},
-    )  # fmt: skip
+    config = tiny_config(image_size=32, id2label={0: "false", 1: "true"})
     model = clippo.ClippoForVisualQuestionAnswering(config)
     assert model(PIXELS, labels=torch.tensor([0, 1, 1])).logits.shape == (3, 2)
 
@@ -78,10 +73,7 @@ def test_labels_that_do_not_fit_are_refused(labels, message):
 
 
 def test_the_answers_travel_in_the_config(tmp_path):
-    config = clippo.ClippoConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=32,
-        id2label={0: "a red car", 1: "2"},
-    )  # fmt: skip
+    config = tiny_config(image_size=32, id2label={0: "a red car", 1: "2"})
     clippo.ClippoForVisualQuestionAnswering(config).save_pretrained(tmp_path)
     loaded = clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
     assert loaded.config.id2label == {0: "a red car", 1: "2"} and loaded.num_labels == 2

@@ -8,21 +8,14 @@ import torch
 
 import clippo
 
-SHAPE = dict(
-    hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, projection_dim=24, image_size=64
-)
+from ..tiny import tiny_model
+
 PATCHES, WIDTH, LAYERS, HEADS = 16, 32, 3, 4
 SKIP = pytest.mark.parametrize("skip_blank_patches", [False, True], ids=["all-patches", "skip-blank"])
 
 
 def make(model_class=clippo.ClippoModel, attention="sdpa", **overrides):
-    torch.manual_seed(0)
-    config = clippo.ClippoConfig(**{**SHAPE, "num_labels": 3, **overrides})
-    model = model_class._from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():  # biases start at zero; give every parameter a say
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return tiny_model(model_class, attention=attention, **{"num_hidden_layers": LAYERS, "num_labels": 3, **overrides})
 
 
 @pytest.fixture(scope="module")
