@@ -21,11 +21,14 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "pretrain": Command("clippo.training.pretraining:main", "Train a model on image-text pairs or text pairs."),
     "finetune glue": Command("clippo.tasks.glue.finetune:main", "Fine-tune and evaluate a model on GLUE."),
     "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
     "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
+    "plan": Command("clippo.training.planning:main", "Estimate memory and days of a training run."),
+    "plot": Command("clippo.visualization.curves:main", "Plot the curves of training runs."),
     "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
 }

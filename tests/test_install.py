@@ -132,6 +132,11 @@ def test_the_wheels_metadata_agrees_with_the_package(wheel):
 INTEGRATIONS = ("sentence-transformers", "search", "clip-benchmark")
 
 
+def test_citation_and_changelog_name_the_version():
+    assert f"\nversion: {clippo.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {clippo.__version__}, " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 def test_constraints_pin_every_direct_requirement(wheel):
     required = metadata_of(wheel).get_all("Requires-Dist")
     ours = [line for line in required if not any(f'extra == "{door}"' in line for door in INTEGRATIONS)]

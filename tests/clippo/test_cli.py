@@ -88,3 +88,6 @@ class TestMovedNames:
         except ModuleNotFoundError as error:
             if error.name.startswith("clippo"):
                 assert hasattr(importlib.import_module(package), name)
+
+    def test_the_changelog_has_it(self, old):
+        assert f"| `{old}` | `{_moved.MOVED[old]}` |\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
