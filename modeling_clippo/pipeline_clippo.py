@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import Pipeline
-from transformers.image_utils import load_image
 
 
 class ClippoVisualQuestionAnsweringPipeline(Pipeline):
@@ -86,7 +85,7 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         if not isinstance(question, str):
             raise ValueError(f"The question {question!r} is not a string; give one input for each question.")
         if isinstance(image, str):
-            image = load_image(image, timeout=timeout)
+            image = self.processor.image_processor.fetch_images(image, timeout=timeout)
         canvases = self.processor(images=image, questions=question, return_tensors="pt")
         if len(canvases["pixel_values"]) != 1:
             raise ValueError(

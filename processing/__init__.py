@@ -3,6 +3,7 @@
 from .canvas_clippo import RenderedText, RenderOptions
 from .fonts_clippo import FontChain
 from .image_processing_clippo import ClippoImageProcessor
+from .images_clippo import check_image, open_image, to_rgb, upright
 from .processing_clippo import ClippoProcessor
 from .rendering_clippo import TextRenderer
 from .tokenization_clippo import ClippoTokenizer
@@ -15,4 +16,8 @@ __all__ = [
     "RenderOptions",
     "RenderedText",
     "TextRenderer",
+    "check_image",
+    "open_image",
+    "to_rgb",
+    "upright",
 ]

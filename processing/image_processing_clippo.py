@@ -4,18 +4,21 @@ Source: big_vision, `pp/ops_image.py` (`resize`, `central_crop`) and `pp/ops_gen
 `configs/proj/clippo/train_clippo.py`: `resize(224)|value_range(-1,1)`.
 """
 
+import math
+import os
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
-from transformers.utils import is_torch_tensor, logging
+from transformers.utils import is_torch_tensor
 
-logger = logging.get_logger(__name__)
+from .images_clippo import channels_last, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
 
-# Channel counts that can be drawn: grey, RGB, RGB with transparency.
-DRAWABLE = (1, 3, 4)
+MAX_PIXELS = 1 << 26  # of an output image; 8192 x 8192 pixels take 805 MB as float32
 
 
 class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
@@ -40,6 +43,10 @@ class ClippoImageProcessor(PilBackend):
     lie in 0..255 too if `do_rescale` is on; give `do_rescale=False` for floats in 0..1. Float images are not truncated
     to whole numbers, as in the official code. If both ends of a shape could be the channels, an end of length 3 is
     taken; otherwise NumPy arrays count as (H, W, C) and torch tensors as (C, H, W). `input_data_format` overrides this.
+
+    PIL images and files become upright by their EXIF orientation, and of 16 bits the high byte is kept. Stock pipelines
+    of transformers decode images themselves before this code runs: they apply the orientation, but drop the alpha
+    channel and clip 16 bits to white. Hand them `to_rgb(image)`, as in the example, and it does not matter.
 
     Args:
         size: Size of the output, default 224: an int, [height, width] or {"height": int, "width": int}. It must be the
@@ -73,6 +80,12 @@ class ClippoImageProcessor(PilBackend):
         >>> pixel_values = image_processor(Image.new("RGB", (80, 60), "white"), return_tensors="pt")["pixel_values"]
         >>> pixel_values.shape, pixel_values.mean().item()
         (torch.Size([1, 3, 64, 64]), 1.0)
+
+        A transparent image for a stock pipeline:
+
+        >>> from clippo.processing import to_rgb
+        >>> to_rgb(Image.new("RGBA", (80, 60), (0, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
     """
 
     model_input_names = ["pixel_values"]
@@ -105,6 +118,8 @@ class ClippoImageProcessor(PilBackend):
                     f"crop_size {crop.height}x{crop.width} does not fit into size {size.height}x{size.width}; give a "
                     "crop_size that is not larger than size."
                 )
+        for name in ("rescale_factor", "image_mean", "image_std"):
+            _check_numbers(name, kwargs.get(name))
         if kwargs.get("resample") != PILImageResampling.BILINEAR and not kwargs.get("antialias"):
             raise ValueError(
                 f"resample={kwargs.get('resample')} needs antialias=True; without antialiasing there is only the "
@@ -116,38 +131,51 @@ class ClippoImageProcessor(PilBackend):
             raise ValueError(f"data_format={kwargs['data_format']!r} is not possible: the model reads channels first.")
         return kwargs
 
-    def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list:
-        images = self.fetch_images(images)
-        flat = list(_flatten(images))
+    def open_images(self, images, **kwargs) -> list[np.ndarray]:
+        """Opens images in every accepted form.
+
+        Args:
+            images: One image or several, as in a call.
+            **kwargs: Options that decide the form: `do_convert_rgb`, `do_rescale`, `input_data_format`.
+
+        Returns:
+            Arrays (C, H, W), uint8, or float32 for float images.
+
+        Raises:
+            ValueError, TypeError, OSError: An image cannot be used. The message names its index if there are several.
+        """
+        flat = flatten(images)
         if not flat:
             raise ValueError("There are no images in the input; give at least one.")
-        return flat
+        opened = []
+        for i, image in enumerate(flat):
+            with _naming(i, len(flat)):
+                image = open_image(image) if isinstance(image, str | os.PathLike) else image
+                opened.append(self.process_image(image, **kwargs))
+        return opened
+
+    def fetch_images(self, images, timeout: float | None = None):
+        """Opens the file names and URLs in a nested list of images. Unlike the base class it keeps transparency."""
+        if isinstance(images, list | tuple):
+            return [self.fetch_images(image, timeout) for image in images]
+        return open_image(images, timeout) if isinstance(images, str | os.PathLike) else images
+
+    def _prepare_image_like_inputs(self, images, *args, expected_ndims: int = 3, **kwargs) -> list[np.ndarray]:
+        return self.open_images(images, **kwargs)
 
     def process_image(self, image, do_convert_rgb: bool | None = None, input_data_format=None, **kwargs) -> np.ndarray:
-        """One image in any accepted form -> array (C, H, W), uint8, or float32 for a float image."""
+        """One PIL image, array or tensor -> array (C, H, W), uint8, or float32 for a float image."""
         if isinstance(image, Image.Image):
-            image, input_data_format = _pil_to_array(image, do_convert_rgb), ChannelDimension.LAST
+            image, input_data_format = pil_to_array(image, do_convert_rgb), ChannelDimension.LAST
         elif is_torch_tensor(image):
             image = image.detach().cpu()
             # NumPy has no bfloat16, so every torch float is widened before it crosses over.
             image = (image.float() if image.is_floating_point() else image).numpy()
-            input_data_format = input_data_format or _layout(image, prefer=ChannelDimension.FIRST)
+            input_data_format = input_data_format or infer_layout(image, prefer=ChannelDimension.FIRST)
         else:
-            input_data_format = input_data_format or _layout(image, prefer=ChannelDimension.LAST)
-
-        if image.ndim == 2:
-            image = image[..., None]
-        elif ChannelDimension(input_data_format) == ChannelDimension.FIRST:
-            image = np.moveaxis(image, 0, -1)  # (H, W, C)
+            input_data_format = input_data_format or infer_layout(image, prefer=ChannelDimension.LAST)
+        image = to_pixels(channels_last(image, input_data_format), kwargs.get("do_rescale", self.do_rescale))
         channels = image.shape[-1]
-        if channels not in DRAWABLE:
-            raise ValueError(
-                f"An image of shape {image.shape} has {channels} channels; give 1 (grey), 3 (RGB) or 4 (RGBA) channels."
-            )
-        if 0 in image.shape:
-            raise ValueError(f"An image of shape {image.shape} has no pixels.")
-
-        image = _to_pixels(image, kwargs.get("do_rescale", self.do_rescale))
         if channels == 4:
             if not do_convert_rgb or image.dtype != np.uint8:
                 raise ValueError(
@@ -217,6 +245,11 @@ class ClippoImageProcessor(PilBackend):
             if do_normalize:
                 mean, std = (_per_channel(value, image.shape[0]) for value in (image_mean, image_std))
                 image = self.normalize(image, mean, std)
+            if not np.isfinite(image).all():
+                raise ValueError(
+                    f"An image has values that are not finite after rescale_factor={rescale_factor} and image_std="
+                    f"{image_std}; give a larger image_std."
+                )
             processed.append(np.ascontiguousarray(image))
 
         shapes = sorted({image.shape for image in processed})
@@ -272,90 +305,29 @@ def _check_size(name: str, size: SizeDict) -> None:
             f"{name}={dict(size)} is not usable; give an int, [height, width] or a dict with positive 'height' and "
             "'width'."
         )
-
-
-def _flatten(images):
-    """Every image of a nested list or of a batch, in order."""
-    if isinstance(images, list | tuple):
-        for image in images:
-            yield from _flatten(image)
-    elif isinstance(images, Image.Image) or images.ndim in (2, 3):
-        yield images
-    elif images.ndim == 4:
-        yield from images
-    else:
+    if size.height * size.width > MAX_PIXELS:
         raise ValueError(
-            f"An array of shape {tuple(images.shape)} is not an image; give (H, W), (H, W, C), (C, H, W) or a batch of "
-            "the last two."
+            f"{name} {size.height} x {size.width} has {size.height * size.width} pixels; give at most {MAX_PIXELS}."
         )
 
 
-def _layout(image: np.ndarray, prefer: ChannelDimension) -> ChannelDimension:
-    first, last = image.shape[0], image.shape[-1]
-    if image.ndim == 2 or (first not in DRAWABLE and last not in DRAWABLE):
-        return prefer
-    if first not in DRAWABLE or last not in DRAWABLE:
-        return ChannelDimension.FIRST if first in DRAWABLE else ChannelDimension.LAST
-    if (first == 3) != (last == 3):
-        return ChannelDimension.FIRST if first == 3 else ChannelDimension.LAST
-    logger.warning_once(
-        f"The layout of an image of shape {image.shape} is unclear; it is read as {prefer.value}. Pass "
-        'input_data_format="channels_first" or "channels_last" to settle it.'
-    )
-    return prefer
+def _check_numbers(name: str, value) -> None:
+    values = [] if value is None else [value] if isinstance(value, int | float) else list(value)
+    if not all(math.isfinite(number) for number in values) or (name != "image_mean" and 0 in values):
+        raise ValueError(
+            f"{name}={value} is not usable; give finite numbers" + ("." if name == "image_mean" else " other than 0.")
+        )
 
 
-def _pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
-    """PIL image of any mode -> (H, W) or (H, W, 3)."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return _high_byte(image)
-    if image.mode in ("L", "I", "F") and "transparency" not in image.info:
-        return np.asarray(image)  # "I" and "F" hold any number, so their range is checked with that of arrays
-    if not do_convert_rgb:
-        raise ValueError(f"A PIL image of mode {image.mode} needs do_convert_rgb=True; only L and RGB do without.")
-    return np.asarray(to_rgb(image))
-
-
-def _high_byte(image: Image.Image) -> np.ndarray:
-    # PIL would clip 16-bit images at 255, that is to white. An 8-bit decoder returns the high byte.
-    return (np.asarray(image) >> 8).astype(np.uint8)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB version of a PIL image, as `ClippoImageProcessor` makes it: transparency over white, 8 of 16 bits."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(_high_byte(image))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _to_pixels(image: np.ndarray, do_rescale: bool) -> np.ndarray:
-    """Array of any number type -> uint8 for integers, float32 for floats, after a check of the range."""
-    if image.dtype == np.uint8:
-        return image
-    floating = np.issubdtype(image.dtype, np.floating)
-    if not floating and not np.issubdtype(image.dtype, np.integer):
-        raise TypeError(f"An image of dtype {image.dtype} is not usable; give integers in 0..255 or floats.")
-    low, high = image.min(), image.max()
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise ValueError("An image holds NaN or infinite values; give finite numbers.")
-    if not floating or do_rescale:
-        if low < 0 or high > 255:
-            raise ValueError(
-                f"An image has values from {low} to {high}, outside 0..255; scale it to 0..255, or pass "
-                "do_rescale=False for a float image in another range."
-            )
-        if floating and 0 < high <= 1:
-            raise ValueError(
-                f"A float image has values from {low} to {high} but do_rescale=True divides by 255; pass "
-                "do_rescale=False for images in 0..1, or scale it to 0..255."
-            )
-    return image.astype(np.float32 if floating else np.uint8)
+@contextmanager
+def _naming(index: int, count: int):
+    """Adds the index of the image to errors in a batch."""
+    try:
+        yield
+    except Exception as error:  # damaged files raise nearly everything: SyntaxError, struct.error, bombs
+        known = (TypeError, FileNotFoundError, OSError, ValueError)
+        kind = next((kind for kind in known if isinstance(error, kind)), ValueError)
+        raise kind(f"Image {index} of {count}: {error}" if count > 1 else str(error)) from error
 
 
 def _per_channel(value, channels: int):

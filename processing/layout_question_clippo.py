@@ -172,10 +172,12 @@ def _place_images(
     which = np.array([number.setdefault(id(image), len(number)) for image in images])  # (B,)
     different = {which[i]: image for i, image in reversed(list(enumerate(images)))}
     areas = np.array([layout.image_area(int(count), *canvas) for count in rows])  # (B, 4) top, left, height, width
+    # Opened once here, so that a file is not read for its size and again for its pixels.
+    options = {"do_convert_rgb": image_processor.do_convert_rgb, **options}
+    different = image_processor.open_images([different[i] for i in range(len(different))], **options)
+    options["input_data_format"] = "channels_first"
     if layout.picture == "fit":
-        different, options = _open(image_processor, different, options)
-        sizes = np.array([different[i].shape[1:] for i in which])  # (B, 2)
-        areas = _fit(areas, sizes)
+        areas = _fit(areas, sizes=np.array([different[i].shape[1:] for i in which]))
 
     canvases = None
     for area in np.unique(areas, axis=0):
@@ -195,17 +197,6 @@ def _place_images(
             )
         canvases[members, :, top : top + height, left : left + width] = values[index]
     return canvases
-
-
-def _open(image_processor, images: dict, options: dict) -> tuple[dict, dict]:
-    """The images as arrays (C, H, W), and the options that process these arrays."""
-    # Opened once here, so that a file is not read for its size and again for its pixels.
-    how = {"do_convert_rgb": image_processor.do_convert_rgb, **options}
-    opened = {}
-    for i, image in images.items():
-        (image,) = image_processor._prepare_images_structure(image)
-        opened[i] = image_processor.process_image(image, **how)
-    return opened, {**options, "input_data_format": "channels_first"}
 
 
 def _fit(areas: np.ndarray, sizes: np.ndarray) -> np.ndarray:

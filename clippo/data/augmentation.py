@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from clippo.processing.image_processing_clippo import to_rgb
+from clippo.processing import to_rgb
 
 GREY = (128, 128, 128)  # what rotations, shears, shifts and cut-outs leave behind
 MAX_LEVEL = 10

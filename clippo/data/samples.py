@@ -4,7 +4,6 @@ A sample is a pure function of its row and its random generator. A row that give
 `first_usable` takes the next candidate in its place.
 """
 
-import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -18,6 +17,7 @@ from PIL import Image
 from clippo.data.filters import is_descriptive
 from clippo.data.sentences import RULES_VERSION, consecutive_sentences
 from clippo.data.specs import SourceSpec
+from clippo.processing import check_image, open_image, upright
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def image_bytes(cell: Any) -> bytes | None:
 
 
 def read_image(cell: Any) -> Any:
-    """Decoded image of a cell; a cell that is already decoded is returned unchanged.
+    """Decoded, upright image of a cell.
 
     `datasets` would decode too, but there one broken image ends the whole run.
 
@@ -107,16 +107,14 @@ def read_image(cell: Any) -> Any:
         cell: As for `image_bytes`.
 
     Raises:
-        UnusableRow: The cell is empty or cannot be decoded.
+        UnusableRow: The cell is empty, cannot be decoded, or decodes to an image that cannot be used.
     """
     try:
         content = image_bytes(cell)
-        if content is None:
-            return cell
-        if content:
-            with Image.open(io.BytesIO(content)) as image:
-                image.load()  # PIL reads lazily and would fail later at a truncated file
-                return image
+        if content != b"":
+            image = cell if content is None else open_image(content)
+            check_image(image)
+            return upright(image) if isinstance(image, Image.Image) else image
     except FileNotFoundError as error:
         raise UnusableRow(f"no image: {error}") from error
     # Damaged files raise nearly every class: OSError, SyntaxError, ValueError, Image.DecompressionBombError, ...

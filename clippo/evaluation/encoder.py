@@ -130,7 +130,8 @@ class Encoder:
         """
         if isinstance(cells, str | bytes | Path | dict) or not any(hasattr(cells, name) for name in ITERATION):
             raise TypeError(f"images is one {type(cells).__name__}; pass a sequence of images.")
-        key = self._cache_key("pooled" if pooled else "projected", **options)
+        # "upright" keeps embeddings of images that an older version read sideways from being used.
+        key = self._cache_key(("pooled" if pooled else "projected") + ", upright", **options)
 
         def embed(part: list, start: int, bar: tqdm) -> dict:
             return self._image_part(part, start, key, pooled, options, bar)
