@@ -1,14 +1,14 @@
-"""Builder of the emoji data set: colour emoji pictures with their names and keywords in about a hundred languages.
+"""Builder of the emoji data set: colour emoji with their names and keywords in about a hundred languages.
 
-Sources are two Debian packages that anyone may redistribute: `fonts-noto-color-emoji` (pictures, SIL OFL 1.1) and
-`unicode-cldr-core` (texts, Unicode-DFS-2016). The result is a folder with
+The images come from Noto Color Emoji (SIL OFL 1.1) and the texts from Unicode CLDR (Unicode licence). Both may be
+redistributed; `font.py` and `cldr.py` name the Debian and npm packages that hold them. The result is a folder with
 
 * `pictures.parquet`: id, emoji, code_points, name (English), image (PNG, RGBA with straight alpha, square);
 * `annotations.parquet`: id, language, script, name, keywords, split ("train" or "held_out"), name_in_train;
-* `dataset_info.json`: counts, versions, licences, what was left out and why, and the data hash.
+* `dataset_info.json`: counts, versions, licences, left-out emoji and languages with the reasons, and the data hash.
 
-The data hash covers the decoded pixels and the text, not the file bytes, so it does not depend on the PNG or parquet
-library that wrote them.
+The data hash covers the decoded pixels and the text, not the file bytes. It does not depend on the PNG or parquet
+library that wrote the files.
 """
 
 import hashlib
@@ -23,14 +23,13 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
 from clippo.data.writing_systems import dominant_script
-from clippo.emoji.cldr import Annotation, cldr_version, list_languages, read_annotations
+from clippo.emoji.cldr import Annotation, cldr_version, find_cldr, list_languages, read_annotations
+from clippo.emoji.font import EmojiFont, find_font
 from clippo.processing.rendering_clippo import TextRenderer
 
-DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-DEFAULT_CLDR = Path("/usr/share/unicode/cldr/common")
-# Sides of the canvases for which the statistics say how many names would not fit.
+# Canvas sizes for which the statistics count the names that do not fit.
 CANVAS_SIZES = (64, 80, 96, 112, 128)
-# Modifiers for skin (five tones) and hair (four styles): 1,800 pictures that differ from others by a shade.
+# Modifiers for skin (five tones) and hair (four styles): 1,800 images that differ from others by a shade.
 VARIANT_MARKS = frozenset(map(chr, [*range(0x1F3FB, 0x1F400), *range(0x1F9B0, 0x1F9B4)]))
 
 PICTURE_FEATURES = Features(
@@ -55,56 +54,9 @@ ANNOTATION_FEATURES = Features(
 )
 
 
-class EmojiFont:
-    """Pictures of emoji, sequences included, from a bitmap colour font such as NotoColorEmoji.ttf.
-
-    HarfBuzz maps a sequence to its glyph and hands out the glyph's PNG: the FreeType inside freetype-py's wheels is
-    built without PNG support and cannot load these bitmaps.
-    """
-
-    def __init__(self, path: Path):
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"No emoji font at {path}: install it with `apt-get install fonts-noto-color-emoji`, or point "
-                "font_path at a NotoColorEmoji.ttf that holds bitmaps (CBDT)."
-            )
-        try:
-            import uharfbuzz
-        except ImportError as error:
-            raise ImportError("Building the emoji data set needs uharfbuzz: `pip install clippo[shaping]`.") from error
-        self._harfbuzz = uharfbuzz
-        self._face = uharfbuzz.Face(uharfbuzz.Blob.from_file_path(str(path)))
-        self._font = uharfbuzz.Font(self._face)
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not self._face.has_color_png:
-            raise ValueError(f"{path} holds no colour bitmaps: use the CBDT build of Noto Color Emoji.")
-
-    def picture(self, emoji: str) -> np.ndarray | None:
-        """The emoji as uint8 (S, S, 4), straight alpha, centred; None unless the font draws it as exactly one glyph."""
-        buffer = self._harfbuzz.Buffer()
-        buffer.add_str(emoji)
-        buffer.guess_segment_properties()
-        self._harfbuzz.shape(self._font, buffer)
-        glyphs = [info.codepoint for info in buffer.glyph_infos]
-        if len(glyphs) != 1 or glyphs[0] == 0:
-            return None
-        blob = self._font.get_glyph_color_png(glyphs[0])
-        if blob is None or not blob.data:
-            return None
-        with PILImage.open(io.BytesIO(blob.data)) as image:
-            pixels = np.asarray(image.convert("RGBA"))
-        height, width = pixels.shape[:2]
-        side = max(height, width)
-        square = np.zeros((side, side, 4), dtype=np.uint8)
-        top, left = (side - height) // 2, (side - width) // 2
-        square[top : top + height, left : left + width] = pixels
-        square[square[..., 3] == 0] = 0  # colour under full transparency is noise that only costs bytes
-        return square
-
-
 @dataclass
 class Picture:
-    """One emoji the data set holds."""
+    """One emoji of the data set."""
 
     emoji: str
     name: str
@@ -118,10 +70,15 @@ class Picture:
 def collect_pictures(
     font: EmojiFont, english: dict[str, Annotation], skin_tones: bool = False
 ) -> tuple[list[Picture], dict[str, list[str]]]:
-    """Pictures in code point order, and what was left out: reason -> emoji.
+    """Images in code point order, and the emoji that are left out by reason.
 
-    Where the font draws several emoji with the same picture (Norway's flag is also Bouvet Island's) the one with the
-    shortest English name stays: two rows with one picture could not be told apart by any model.
+    The font draws some emoji alike: the flag of Norway is also the flag of Bouvet Island. The one with the shortest
+    English name stays, since no model could tell two rows with one image apart.
+
+    Args:
+        font: Source of the images.
+        english: English annotations by emoji.
+        skin_tones: Also take variants by skin tone and hair.
     """
     left_out: dict[str, list[str]] = defaultdict(list)
     by_pixels: dict[bytes, list[Picture]] = defaultdict(list)
@@ -143,7 +100,13 @@ def collect_pictures(
 
 
 def is_held_out(emoji: str, language: str, fraction: float) -> bool:
-    """Whether this pair is kept from training: by a hash, so that the answer survives new languages and pictures."""
+    """True when a pair is kept from training. A hash decides, so new languages and images change no answer.
+
+    Args:
+        emoji: Character or sequence.
+        language: CLDR code.
+        fraction: Share of the pairs to hold out.
+    """
     digest = hashlib.sha256(f"{emoji}\t{language}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -151,10 +114,16 @@ def is_held_out(emoji: str, language: str, fraction: float) -> bool:
 def collect_annotations(
     pictures: list[Picture], cldr: Path, held_out: float = 0.1, min_coverage: float = 0.1
 ) -> tuple[list[dict], dict[str, list[str]]]:
-    """One row per (picture, language), ordered by language, then picture; and the language files left out, by reason.
+    """One row for each (image, language), ordered by language, then image; and the language files left out, by reason.
 
-    A held-out pair is held out as a whole, name and keywords, so no text of it can reach training under this language.
-    Its name may still be a training text of the same picture in another language ("pizza"): `name_in_train` says so.
+    A pair is held out as a whole, name and keywords, so none of its texts reaches training in this language. Its name
+    may still be a training text of the same image in another language ("pizza"); `name_in_train` marks that.
+
+    Args:
+        pictures: Images of the data set.
+        cldr: CLDR folder.
+        held_out: Share of the pairs kept from training.
+        min_coverage: Share of the images that a language must name.
     """
     languages, regional = list_languages(cldr)
     left_out = {"regional file": regional, f"names fewer than {min_coverage:.0%} of the pictures": []}
@@ -186,7 +155,12 @@ def collect_annotations(
 
 
 def data_hash(pictures: list[Picture], rows: list[dict]) -> str:
-    """sha256 over pixels and texts in order."""
+    """sha256 over pixels and texts in order.
+
+    Args:
+        pictures: Images of the data set.
+        rows: Annotations of the data set.
+    """
     digest = hashlib.sha256()
     for picture in pictures:
         digest.update(json.dumps([picture.id, picture.name, picture.pixels.shape]).encode())
@@ -203,49 +177,35 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def build_emoji_dataset(
-    output_dir: str | Path,
-    font_path: str | Path = DEFAULT_FONT,
-    cldr_folder: str | Path = DEFAULT_CLDR,
+    output_folder: str | Path,
+    font_path: str | Path | None = None,
+    cldr_folder: str | Path | None = None,
     skin_tones: bool = False,
     held_out: float = 0.1,
     min_coverage: float = 0.1,
 ) -> dict:
-    """Writes the data set to `output_dir` and returns the content of its `dataset_info.json`.
+    """Write the data set to a folder and return the content of its `dataset_info.json`.
 
     Args:
-        font_path: a colour bitmap font (CBDT), by default where Debian's fonts-noto-color-emoji puts it.
-        cldr_folder: the `common` folder of a CLDR release, by default where Debian's unicode-cldr-core puts it.
-        skin_tones: also take the variants by skin tone and hair, which about double the number of pictures.
-        held_out: share of the (picture, language) pairs kept from training, in [0, 1).
-        min_coverage: a language must name at least this share of the pictures.
+        output_folder: Folder to write.
+        font_path: Colour bitmap font (CBDT); by default `find_font` searches it.
+        cldr_folder: CLDR `common` folder or folder of the npm packages; by default `find_cldr` searches it.
+        skin_tones: Also take variants by skin tone and hair, which about double the number of images.
+        held_out: Share of the (image, language) pairs kept from training, in [0, 1).
+        min_coverage: Share of the images that a language must name.
 
     Raises:
-        FileNotFoundError: a source is missing; the message names the Debian package.
-        ValueError: `held_out` out of range, or the font draws none of the emoji that CLDR names.
+        FileNotFoundError: A source is missing; the message names the packages that hold it.
+        ValueError: `held_out` is out of range, or the font draws none of the emoji that CLDR names.
     """
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out must lie in [0, 1), got {held_out}.")
-    font, cldr, output = EmojiFont(Path(font_path)), Path(cldr_folder), Path(output_dir)
-    list_languages(cldr)  # before any work: complains if the folder is not there
+    font, cldr = EmojiFont(Path(font_path or find_font())), Path(cldr_folder or find_cldr())
+    list_languages(cldr)  # before any work: raises if the folder is missing
     pictures, pictures_left_out = collect_pictures(font, read_annotations(cldr, "en"), skin_tones)
     if not pictures:
-        raise ValueError(f"The font {font_path} draws none of the characters that {cldr}/annotations/en.xml names.")
+        raise ValueError(f"The font {font_path} draws none of the characters that {cldr} names in English.")
     rows, languages_left_out = collect_annotations(pictures, cldr, held_out, min_coverage)
-
-    output.mkdir(parents=True, exist_ok=True)
-    table = [
-        {
-            "id": picture.id,
-            "emoji": picture.emoji,
-            "code_points": " ".join(f"U+{ord(char):04X}" for char in picture.emoji),
-            "name": picture.name,
-            "image": {"bytes": _png(picture.pixels), "path": None},
-        }
-        for picture in pictures
-    ]
-    Dataset.from_list(table, features=PICTURE_FEATURES).to_parquet(output / "pictures.parquet")
-    Dataset.from_list(rows, features=ANNOTATION_FEATURES).to_parquet(output / "annotations.parquet")
-
     info = {
         "data_hash": data_hash(pictures, rows),
         "sources": {
@@ -259,12 +219,34 @@ def build_emoji_dataset(
         },
         "languages_left_out": languages_left_out,
     }
-    (output / "dataset_info.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(Path(output_folder), pictures, rows, info)
     return info
 
 
+def _write(folder: Path, pictures: list[Picture], rows: list[dict], info: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    table = [
+        {
+            "id": picture.id,
+            "emoji": picture.emoji,
+            "code_points": " ".join(f"U+{ord(char):04X}" for char in picture.emoji),
+            "name": picture.name,
+            "image": {"bytes": _png(picture.pixels), "path": None},
+        }
+        for picture in pictures
+    ]
+    Dataset.from_list(table, features=PICTURE_FEATURES).to_parquet(folder / "pictures.parquet")
+    Dataset.from_list(rows, features=ANNOTATION_FEATURES).to_parquet(folder / "annotations.parquet")
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def statistics(pictures: list[Picture], rows: list[dict]) -> dict:
-    """Counts a reader of the data set asks for first."""
+    """Counts of images, languages, pairs and texts.
+
+    Args:
+        pictures: Images of the data set.
+        rows: Annotations of the data set.
+    """
     names = [row["name"] for row in rows]
     lengths = [len(name) for name in names]
     language_script = {row["language"]: row["script"] for row in rows}
@@ -287,6 +269,11 @@ def statistics(pictures: list[Picture], rows: list[dict]) -> dict:
 
 
 def names_cut(names: list[str], canvas_size: int) -> float:
-    """Share of the names that lose a character on a square canvas, drawn with the packaged font."""
+    """Share of the names that lose a character on a square canvas, drawn with the packaged font.
+
+    Args:
+        names: Texts to draw.
+        canvas_size: Side of the canvas in pixels.
+    """
     rendered = TextRenderer(canvas_size=canvas_size)(names, format="packed")
     return round(float((rendered.chars_drawn < rendered.chars_total).mean()), 5)

@@ -11,20 +11,13 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clippo.emoji import build as emoji
-from clippo.emoji.build import EmojiFont, build_emoji_dataset, is_held_out
+from clippo.emoji.build import build_emoji_dataset, is_held_out
+from clippo.emoji.cldr import find_cldr
+from clippo.emoji.font import find_font
 
-# Where the Debian packages were unpacked, if not installed.
-FONT = Path(os.environ.get("CLIPPO_EMOJI_FONT", emoji.DEFAULT_FONT))
-CLDR = Path(os.environ.get("CLIPPO_CLDR", emoji.DEFAULT_CLDR))
-
-
-@pytest.fixture(scope="module")
-def noto():
-    pytest.importorskip("uharfbuzz")
-    if not FONT.is_file():
-        pytest.skip("fonts-noto-color-emoji is not installed (set CLIPPO_EMOJI_FONT to its NotoColorEmoji.ttf)")
-    return EmojiFont(FONT)
+# Where the packages were unpacked, if not installed.
+FONT = Path(os.environ.get("CLIPPO_EMOJI_FONT", find_font()))
+CLDR = Path(os.environ.get("CLIPPO_CLDR", find_cldr()))
 
 
 def test_what_is_taken_and_what_is_left_out(build, tmp_path):
@@ -100,35 +93,17 @@ def test_missing_font_names_the_package(tmp_path, cldr_folder):
         build_emoji_dataset(tmp_path, tmp_path / "none.ttf", cldr_folder)
 
 
-def test_a_font_without_bitmaps_is_refused():
-    pytest.importorskip("uharfbuzz")
-    font = Path(emoji.__file__).parents[2] / "processing" / "fonts" / "unifont_upper.otf"
-    with pytest.raises(ValueError, match="no colour bitmaps"):
-        EmojiFont(font)
-
-
 @pytest.mark.parametrize("held_out", [-0.1, 1.0])
 def test_held_out_is_a_share(build, tmp_path, held_out):
     with pytest.raises(ValueError, match=r"held_out must lie in \[0, 1\)"):
         build(tmp_path, held_out=held_out)
 
 
-@pytest.mark.parametrize("text", ["😀", "👩\u200d🚀", "🇯🇵", "7\u20e3", "👨\u200d👩\u200d👧"])
-def test_noto_draws_sequences_as_one_picture(noto, text):
-    picture = noto.picture(text)
-    assert picture.shape == (136, 136, 4)
-    assert picture.dtype == np.uint8
-    assert (picture[..., 3] > 200).mean() > 0.2
-    assert (picture[picture[..., 3] == 0] == 0).all()
-
-
-@pytest.mark.parametrize("text", ["😀😀", "ж", "🚀\u200d🚀"])
-def test_noto_has_no_picture_for_what_it_cannot_join(noto, text):
-    assert noto.picture(text) is None
-
-
 @pytest.mark.slow
-def test_debian_sources(noto, tmp_path):
+def test_debian_sources(tmp_path):
+    pytest.importorskip("uharfbuzz")
+    if not FONT.is_file():
+        pytest.skip("fonts-noto-color-emoji is not installed (set CLIPPO_EMOJI_FONT to its NotoColorEmoji.ttf)")
     if not CLDR.is_dir():
         pytest.skip("unicode-cldr-core is not installed (set CLIPPO_CLDR to its `common` folder)")
     statistics = build_emoji_dataset(tmp_path, FONT, CLDR)["statistics"]
