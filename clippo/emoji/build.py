@@ -177,7 +177,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def build_emoji_dataset(
-    output_folder: str | Path,
+    output_dir: str | Path,
     font_path: str | Path | None = None,
     cldr_folder: str | Path | None = None,
     skin_tones: bool = False,
@@ -187,7 +187,7 @@ def build_emoji_dataset(
     """Write the data set to a folder and return the content of its `dataset_info.json`.
 
     Args:
-        output_folder: Folder to write.
+        output_dir: Folder to write.
         font_path: Colour bitmap font (CBDT); by default `find_font` searches it.
         cldr_folder: CLDR `common` folder or folder of the npm packages; by default `find_cldr` searches it.
         skin_tones: Also take variants by skin tone and hair, which about double the number of images.
@@ -219,7 +219,7 @@ def build_emoji_dataset(
         },
         "languages_left_out": languages_left_out,
     }
-    _write(Path(output_folder), pictures, rows, info)
+    _write(Path(output_dir), pictures, rows, info)
     return info
 
 

@@ -102,7 +102,7 @@ def _entries(folder: Path | None, language: str) -> Iterator[tuple[str, bool, li
             yield node.get("cp"), is_name, [node.text or ""] if is_name else (node.text or "").split("|")
     elif table.is_file():
         content = json.loads(table.read_text(encoding="utf-8"))
-        for code_points, entry in content[folder.name]["annotations"].items():
+        for code_points, entry in content[folder.name].get("annotations", {}).items():
             yield code_points, True, entry.get("tts", [])
             yield code_points, False, entry.get("default", [])
 

@@ -1,7 +1,7 @@
-"""The pictures of the demo and what is asked about them: a small, fixed part of the emoji data set.
+"""Images and queries of the demo: a small, fixed part of the emoji data set.
 
-They are in the repository, so that the demo runs where neither the emoji font nor the data set is. Which they are was
-fixed before there was a checkpoint, and a hash decides which names stand for them: nothing was picked for working well.
+They are in the repository, so the demo runs without the emoji font and the data set. The images were fixed before the
+first checkpoint, and a hash chooses the queries: nothing was picked because it works well.
 """
 
 import hashlib
@@ -12,13 +12,14 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 from PIL import Image
 
+from clippo.emoji.pairs import check_folder
 from clippo.processing.rendering_clippo import TextRenderer
 
 EMOJI = (
     "🐕🐈🐎🐄🐖🐘🦁🐒🐇🐟🐋🐙🦋🐝🐌🦉🐓🐍🐢🍎🍌🍇🍓🍋🍉🍅🥕🌽🍄🍞🧀🥚🍕🍔🍣☕🍺🎂☀☁🌈❄🔥🌊🌙⭐🌋🌵🌹🌲"
     "🚗🚌🚲🚂✈🚀🚁⛵🚑🚜⚓⌚📷📚💡🔑🔒🔔✂🌂🎈🎁🚪🪑🛏🔨💻📺👑👓🧦🧲⚽🏀🎾🎸🥁🎻🏠🏰⛺❤👍🤖👻😀"
 )
-# CLDR code -> name: the languages of recipes/emoji.yaml, scripts in turn, so that the first few look different.
+# CLDR code -> name: the languages of recipes/emoji.yaml. Scripts take turns, so that the first few look different.
 LANGUAGES = {
     "de": "German",
     "ja": "Japanese",
@@ -33,31 +34,29 @@ LANGUAGES = {
     "pt": "Portuguese",
     "id": "Indonesian",
 }
-SHEET = 8  # queries that are also the labels of the zero-shot part
+SHEET = 8  # queries that also label the zero-shot part
 GROUNDS = ("#f4c95d", "#8ecae6", "#b5e48c", "#ffafcc", "#cdb4db", "#90a4ae")
 
 
 def build_gallery(data_dir: str | Path, output_dir: str | Path) -> list[dict]:
-    """Writes one WebP file a picture and `queries.json`.
+    """Write one WebP file for each image, and `queries.json`.
 
-    Every third picture lies, smaller and off centre, on a coloured ground, the others on white. None is transparent:
-    transformers' pipelines drop transparency when they open a file, which would put the emoji on black.
+    Every third image lies, smaller and off centre, on a coloured ground, the others on white. None is transparent:
+    the pipelines of transformers drop transparency when they open a file, which would put the emoji on black.
 
     Args:
-        data_dir: the emoji data set (scripts/build_emoji_dataset.py).
-        output_dir: where the files go; they are named after the English names.
+        data_dir: Folder of the emoji data set.
+        output_dir: Folder to write; files are named after the English names.
 
     Returns:
-        The queries, one trained and one held out for each language: {"text", "language", "picture" (a file's stem),
-        "held_out"}. No picture is asked for twice. The first `SHEET` of them are of different languages.
+        The queries, one trained and one held out for each language: {"text", "language", "picture" (stem of a file),
+        "held_out"}. No image is asked for twice. The first `SHEET` queries have different languages.
 
     Raises:
-        FileNotFoundError: the data set is not there.
+        FileNotFoundError: The data set is missing.
     """
     data, output = Path(data_dir), Path(output_dir)
-    for file in ("pictures.parquet", "annotations.parquet"):
-        if not (data / file).is_file():
-            raise FileNotFoundError(f"No {file} in {data}: build it with scripts/build_emoji_dataset.py.")
+    check_folder(data)
     pictures = {row["emoji"]: row for row in parquet.read_table(data / "pictures.parquet").to_pylist()}
     chosen = [pictures[emoji] for emoji in EMOJI]
     stems = {row["id"]: row["name"].replace(" ", "_") for row in chosen}
@@ -81,7 +80,16 @@ def build_gallery(data_dir: str | Path, output_dir: str | Path) -> list[dict]:
 
 
 def on_ground(picture: Image.Image, color: str, seed: int) -> Image.Image:
-    """An RGBA picture on a plain ground of its own size, at 80 % and shifted by up to a tenth of the side; RGB."""
+    """RGBA image on a plain ground of the same size, at 80 % and shifted by up to a tenth of the side.
+
+    Args:
+        picture: Square RGBA image.
+        color: Colour of the ground.
+        seed: Decides the shift.
+
+    Returns:
+        RGB image.
+    """
     side = picture.width
     small = picture.resize((side * 4 // 5, side * 4 // 5), Image.Resampling.LANCZOS)
     ground = Image.new("RGBA", picture.size, color)
@@ -91,32 +99,35 @@ def on_ground(picture: Image.Image, color: str, seed: int) -> Image.Image:
 
 
 def choose_queries(annotations: list[dict], stems: dict[str, str]) -> list[dict]:
-    """For each language the first trained and the first held-out name in the order of a hash.
+    """First trained and first held-out name of each language, in the order of a hash.
 
-    A held-out name must not be spelled like a training text of the same picture in another language, and all must fit
-    on the small checkpoint's canvas.
+    A held-out name must not be spelled like a training text of the same image in another language. All names must fit
+    on the canvas of the small checkpoint.
 
     Args:
-        annotations: rows of the data set about the pictures in `stems`.
-        stems: picture id -> file stem.
+        annotations: Rows of the data set about the images in `stems`.
+        stems: File stem by image id.
+
+    Returns:
+        Trained queries, then held-out ones: the sheet shows trained names, retrieval shows both.
     """
     fits = TextRenderer(canvas_size=80)
     order = sorted(annotations, key=lambda row: hashlib.sha256(f"{row['language']} {row['id']}".encode()).digest())
     asked: set[str] = set()
     by_split: dict[str, list[dict]] = {"train": [], "held_out": []}
+
+    def may_ask(row: dict) -> bool:
+        if row["id"] in asked or (row["split"] == "held_out" and row["name_in_train"]):
+            return False
+        rendered = fits([row["name"]])
+        return rendered.chars_drawn[0] == rendered.chars_total[0]
+
     for language, label in LANGUAGES.items():
         for split, queries in by_split.items():
-            for row in order:
-                if row["language"] != language or row["split"] != split or row["id"] in asked:
-                    continue
-                if split == "held_out" and row["name_in_train"]:
-                    continue
-                rendered = fits([row["name"]])
-                if rendered.chars_drawn[0] < rendered.chars_total[0]:
-                    continue
+            rows = (row for row in order if row["language"] == language and row["split"] == split)
+            row = next(filter(may_ask, rows), None)
+            if row is not None:
                 asked.add(row["id"])
                 query = {"text": row["name"], "language": label, "picture": stems[row["id"]]}
                 queries.append({**query, "held_out": split == "held_out"})
-                break
-    # Trained ones first: the sheet shows what the model was taught, language by language; the retrieval shows both.
     return by_split["train"] + by_split["held_out"]

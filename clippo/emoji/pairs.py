@@ -1,43 +1,65 @@
-"""The emoji data set as (image, text) pairs: a fresh text, and language, each time a picture is read."""
+"""The emoji data set as (image, text) pairs, with a new text and language each time an image is read."""
 
 import copy
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as parquet
-from PIL import Image as PILImage
 
-from clippo.data.samples import draw_several
+from clippo.data.samples import draw_several, read_image
 from clippo.data.sampling import KeyedDataset, SampleKey, as_key
+
+FILES = ("pictures.parquet", "annotations.parquet")
+
+
+class EmojiRow(NamedTuple):
+    """Texts of one image in one language; `picture` is the row of the image."""
+
+    picture: int
+    language: str
+    name: str
+    keywords: list[str]
 
 
 class EmojiPairs(KeyedDataset):
-    """The emoji data set (`scripts/build_emoji_dataset.py`) as pairs of one picture and one of its texts.
+    """The emoji data set as pairs of an image and one of its texts.
 
-    With `sampling` an item is a picture, read with a language and text drawn at random: each picture comes once an
-    epoch, so no batch holds a picture twice and no text's own picture counts as its negative. Without, an item is a
-    fixed (picture, language) row with its name, for validation.
+    With `sampling` an item is an image with a random language and text. Each image comes once an epoch, so no batch
+    holds an image twice, and no text of an image counts as its negative. Without, an item is a fixed (image, language)
+    row with its name, for validation.
 
     Args:
-        folder: where `pictures.parquet` and `annotations.parquet` are.
+        folder: Folder that `clippo build emoji` wrote.
         split: "train" or "held_out" pairs.
-        languages: CLDR codes to take texts from; None takes all. `set_languages` changes it later.
-        sampling: draw texts at random (see above).
-        p_name: probability of the name; otherwise the text is made of keywords, if there are any.
-        p_join: probability that a keyword text joins two or three keywords by a space.
-        max_sharing: keywords that this split's pictures share more often than this in one language are not drawn
-            ("flag" fits 254 pictures); None draws all. In a batch the others that such a keyword fits would all count
-            as wrong: without a limit an English text fits 24 pictures on average, with 32 it fits 3.
-        texts_per_image: with `sampling`, texts drawn for each picture, in different languages where it has so many.
-        anchor: with `sampling`, the language of the first text of every picture that has training texts in it. It
-            keeps the pictures' places in the embedding space while languages are learnt that the model cannot read yet.
+        languages: CLDR codes of the languages of the texts, all by default. `set_languages` changes it later.
+        sampling: Draw texts at random.
+        p_name: Probability that a text is the name; otherwise it consists of keywords, if there are any.
+        p_join: Probability that a text of keywords joins two or three of them by a space.
+        max_sharing: Most images of the split that a drawn keyword may belong to in one language; None sets no limit.
+            "flag" belongs to 254 images, and the others in a batch would count as wrong. Without a limit an English
+            text fits 24 images on average, with 32 it fits 3.
+        texts_per_image: Texts drawn for each image, in different languages as far as it has them.
+        anchor: Language of the first text of every image that has one in it. It keeps the places of the images in the
+            embedding space while the model learns other languages.
 
-    Items: {"image": uint8 (S, S, 4) RGBA with straight alpha, "text": str, "language": str, "picture": int}, where
-    `picture` is the index into `images`, `picture_ids` and `emoji`. With several texts an image, "text" and "language"
-    are lists. With `sampling` also "seed", the key's, and "skipped", which is 0.
+    Returns:
+        Items {"image": uint8 (S, S, 4), RGBA with straight alpha, "text", "language", "picture"}; "picture" is the
+        index in `images`, `picture_ids` and `emoji`. "text" and "language" are lists when an image has several texts.
+        With `sampling` also "seed", the seed of the key, and "skipped", which is 0.
+
+    Raises:
+        FileNotFoundError: The folder does not hold the data set.
+        ValueError: An option is out of range, or nothing is left to read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from clippo.emoji import EmojiPairs
+        >>> if Path("data/emoji").is_dir():
+        ...     pairs = EmojiPairs("data/emoji", languages=["en"])
+        ...     assert pairs[0]["image"].shape == (136, 136, 4)
     """
 
     def __init__(
@@ -52,52 +74,59 @@ class EmojiPairs(KeyedDataset):
         texts_per_image: int = 1,
         anchor: str | None = None,
     ):
-        if split not in ("train", "held_out"):
-            raise ValueError(f'split must be "train" or "held_out", got {split!r}.')
-        for label, value in (("p_name", p_name), ("p_join", p_join)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{label} is a probability, got {value}.")
-        if max_sharing is not None and max_sharing < 1:
-            raise ValueError(f"max_sharing is a number of pictures or None, got {max_sharing}.")
-        self.texts_per_image, self.anchor = _positive(texts_per_image), anchor
-        if anchor is not None and texts_per_image < 2 and (languages is None or set(languages) != {anchor}):
-            raise ValueError(
-                f"anchor={anchor!r} takes one text of each image; with it, texts_per_image must be 2 or more."
-            )
-        folder = Path(folder)
-        for file in ("pictures.parquet", "annotations.parquet"):
-            if not (folder / file).is_file():
-                raise FileNotFoundError(f"No {file} in {folder}: build it with scripts/build_emoji_dataset.py.")
         self.split, self.sampling, self.p_name, self.p_join = split, sampling, p_name, p_join
-
-        pictures = parquet.read_table(folder / "pictures.parquet")
+        self.texts_per_image, self.anchor = texts_per_image, anchor
+        self._check(languages, max_sharing)
+        check_folder(Path(folder))
+        pictures = parquet.read_table(Path(folder) / FILES[0])
         self.picture_ids: list[str] = pictures["id"].to_pylist()
         self.emoji: list[str] = pictures["emoji"].to_pylist()
-        # Decoded once: an epoch lasts seconds, decoding the PNGs again would be most of it.
-        self.images = np.stack([_decode(cell["bytes"]) for cell in pictures["image"].to_pylist()])  # (P, S, S, 4)
-
-        index = {picture_id: i for i, picture_id in enumerate(self.picture_ids)}
-        columns = ("id", "language", "script", "name", "keywords", "split")
-        table = parquet.read_table(folder / "annotations.parquet", columns=list(columns))
+        # Decoded once: an epoch takes seconds, and decoding the PNGs again would be most of it.
+        cells = pictures["image"].to_pylist()
+        self.images = np.stack([np.asarray(read_image(cell).convert("RGBA")) for cell in cells])  # (P, S, S, 4)
         self.scripts: dict[str, str] = {}  # language -> script
-        self._rows: list[tuple[int, str, str, list[str]]] = []  # picture, language, name, keywords
-        for values in zip(*(table[column].to_pylist() for column in columns), strict=True):
-            picture_id, language, script, name, keywords, row_split = values
-            self.scripts[language] = script
-            if row_split == split:
-                self._rows.append((index[picture_id], language, name, keywords))
-        if max_sharing is not None:
-            fits = Counter((language, word) for _, language, _, keywords in self._rows for word in keywords)
-            self._rows = [
-                (picture, language, name, [word for word in keywords if fits[language, word] <= max_sharing])
-                for picture, language, name, keywords in self._rows
-            ]
+        self._rows = _without_shared(self._read_rows(Path(folder) / FILES[1]), max_sharing)
         self.set_languages(languages)
 
-    def set_languages(self, languages: Sequence[str] | None) -> None:
-        """Takes texts from these languages from now on (a curriculum grows them); changes the length.
+    def _check(self, languages: Sequence[str] | None, max_sharing: int | None) -> None:
+        if self.split not in ("train", "held_out"):
+            raise ValueError(f'split must be "train" or "held_out", got {self.split!r}.')
+        for label, value in (("p_name", self.p_name), ("p_join", self.p_join)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{label} is a probability, got {value}; give a number from 0 to 1.")
+        if max_sharing is not None and max_sharing < 1:
+            raise ValueError(f"max_sharing is a number of images or None, got {max_sharing}.")
+        if self.texts_per_image < 1:
+            raise ValueError(f"texts_per_image must be a positive number, got {self.texts_per_image}.")
+        alone = languages is not None and set(languages) == {self.anchor}
+        if self.anchor is not None and self.texts_per_image < 2 and not alone:
+            raise ValueError(
+                f"anchor={self.anchor!r} takes one text of each image; with it, texts_per_image must be 2 or more."
+            )
 
-        Call it before the data loader starts an epoch: workers that already run keep the copy they were given.
+    def _read_rows(self, file: Path) -> list[EmojiRow]:
+        """Rows of the split; also fills `scripts`."""
+        index = {picture_id: i for i, picture_id in enumerate(self.picture_ids)}
+        columns = ("id", "language", "script", "name", "keywords", "split")
+        table = parquet.read_table(file, columns=list(columns))
+        rows = []
+        for values in zip(*(table[column].to_pylist() for column in columns), strict=True):
+            picture_id, language, script, name, keywords, split = values
+            self.scripts[language] = script
+            if split == self.split:
+                rows.append(EmojiRow(index[picture_id], language, name, keywords))
+        return rows
+
+    def set_languages(self, languages: Sequence[str] | None) -> None:
+        """Choose the languages of the texts; the length changes with them.
+
+        Call it before the data loader starts an epoch: workers that already run keep their copy.
+
+        Args:
+            languages: CLDR codes; None takes all.
+
+        Raises:
+            ValueError: A language has no texts, or the anchor is not among them.
         """
         if languages is not None:
             unknown = sorted(set(languages) - set(self.scripts))
@@ -107,28 +136,29 @@ class EmojiPairs(KeyedDataset):
         if self.anchor is not None and self.anchor not in self.languages:
             raise ValueError(f"The anchor {self.anchor!r} is not among the languages {', '.join(self.languages)}.")
         chosen = set(self.languages)
-        rows = [row for row in self._rows if row[1] in chosen]
+        rows = [row for row in self._rows if row.language in chosen]
         if not rows:
             raise ValueError(f"No {self.split} pairs in {', '.join(self.languages)}.")
         if self.sampling:
-            by_picture: dict[int, list] = {}
+            by_picture: dict[int, list[EmojiRow]] = {}
             for row in rows:
-                by_picture.setdefault(row[0], []).append(row)
-            # Pictures all of whose pairs in these languages are in the other split have nothing to offer here.
+                by_picture.setdefault(row.picture, []).append(row)
+            # Images whose pairs in these languages are all in the other split are left out.
             self._items = [by_picture[picture] for picture in sorted(by_picture)]
         else:
             self._items = [[row] for row in rows]
 
     def one_per_picture(self) -> "EmojiPairs":
-        """The fixed rows thinned to one a picture, languages in turn: ranking their texts is ranking over all pictures.
+        """New data set with one fixed row for each image, languages in turn, so that metrics rank over all images.
 
-        A new data set that shares the pictures. Raises `ValueError` with `sampling`: that has one item a picture.
+        Raises:
+            ValueError: The data set was made with `sampling`, which has one item for each image.
         """
         if self.sampling:
             raise ValueError("one_per_picture() thins fixed rows: make the data set with sampling=False.")
-        by_picture: dict[int, list] = {}
+        by_picture: dict[int, list[EmojiRow]] = {}
         for rows in self._items:
-            by_picture.setdefault(rows[0][0], []).extend(rows)
+            by_picture.setdefault(rows[0].picture, []).extend(rows)
         thinned = copy.copy(self)
         thinned._items = [[rows[picture % len(rows)]] for picture, rows in sorted(by_picture.items())]
         return thinned
@@ -138,42 +168,61 @@ class EmojiPairs(KeyedDataset):
 
     def __getitem__(self, key: SampleKey | int) -> dict:
         if not self.sampling:
-            ((picture, language, name, _),) = self._items[key]
-            return {"image": self.images[picture], "text": name, "language": language, "picture": picture}
-        draw = as_key(key)
-        generator = draw.generator()
-        drawn = self._draw_rows(self._items[draw.row], generator)
-        texts = [self._draw_text(name, keywords, generator) for _, _, name, keywords in drawn]
-        languages = [language for _, language, _, _ in drawn]
-        picture = drawn[0][0]
+            (row,) = self._items[key]
+            return {
+                "image": self.images[row.picture],
+                "text": row.name,
+                "language": row.language,
+                "picture": row.picture,
+            }
+        key = as_key(key)
+        generator = key.generator()
+        drawn = self._draw_rows(self._items[key.row], generator)
+        texts = [self._draw_text(row, generator) for row in drawn]
+        languages = [row.language for row in drawn]
+        picture = drawn[0].picture
         if len(drawn) == 1:
             texts, languages = texts[0], languages[0]
         item = {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
-        return {**item, "seed": draw.seed, "skipped": 0}
+        return {**item, "seed": key.seed, "skipped": 0}
 
-    def _draw_rows(self, rows: list, generator: np.random.Generator) -> list:
-        first = [row for row in rows if row[1] == self.anchor]
-        rest = [row for row in rows if row[1] != self.anchor]
+    def _draw_rows(self, rows: list[EmojiRow], generator: np.random.Generator) -> list[EmojiRow]:
+        first = [row for row in rows if row.language == self.anchor]
+        rest = [row for row in rows if row.language != self.anchor]
         if not first or not rest:  # no anchor here, or nothing else
             first, rest = [], rows
         wanted = self.texts_per_image - len(first)
         return first + [rest[i] for i in draw_several(len(rest), wanted, generator)]
 
-    def _draw_text(self, name: str, keywords: list[str], generator: np.random.Generator) -> str:
+    def _draw_text(self, row: EmojiRow, generator: np.random.Generator) -> str:
+        keywords = row.keywords
         if not keywords or generator.random() < self.p_name:
-            return name
+            return row.name
         count = 1
         if self.p_join and generator.random() < self.p_join:
             count = min(len(keywords), 2 + int(generator.integers(2)))
         return " ".join(keywords[i] for i in draw_several(len(keywords), count, generator))
 
 
-def _positive(texts_per_image: int) -> int:
-    if texts_per_image < 1:
-        raise ValueError(f"texts_per_image is a positive number, got {texts_per_image}.")
-    return texts_per_image
+def check_folder(folder: Path) -> None:
+    """Raise `FileNotFoundError` unless a folder holds the emoji data set.
+
+    Args:
+        folder: Folder that `clippo build emoji` wrote.
+    """
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise FileNotFoundError(
+                f"No {file} in {folder}: build it with `clippo build emoji` (scripts/build_emoji_dataset.py)."
+            )
 
 
-def _decode(png: bytes) -> np.ndarray:
-    with PILImage.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("RGBA"))
+def _without_shared(rows: list[EmojiRow], max_sharing: int | None) -> list[EmojiRow]:
+    """Rows without the keywords that more than `max_sharing` images share in their language."""
+    if max_sharing is None:
+        return rows
+    fits = Counter((row.language, word) for row in rows for word in row.keywords)
+    return [
+        row._replace(keywords=[word for word in row.keywords if fits[row.language, word] <= max_sharing])
+        for row in rows
+    ]

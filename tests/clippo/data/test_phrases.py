@@ -35,7 +35,7 @@ def test_some_views_in_small_letters():
 
 
 def test_nothing_to_compare_is_refused():
-    with pytest.raises(ValueError, match="lowercase=2 is no probability"):
+    with pytest.raises(ValueError, match="lowercase=2 is not a probability"):
         next(phrase_views(DOCUMENTS, lowercase=2))
     with pytest.raises(ValueError, match="leave no two parts of a phrase to compare"):
         next(phrase_views(DOCUMENTS, views=1))

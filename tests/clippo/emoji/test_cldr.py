@@ -1,8 +1,10 @@
 """What is read from CLDR annotation files, and what is left alone."""
 
+import json
+
 import pytest
 
-from clippo.emoji.cldr import Annotation, cldr_version, list_languages, read_annotations
+from clippo.emoji.cldr import NPM_PACKAGES, Annotation, cldr_version, list_languages, read_annotations
 
 
 def test_regional_files_are_not_languages(cldr_folder):
@@ -35,3 +37,23 @@ def test_missing_folder_names_the_package(tmp_path):
 def test_cldr_version(cldr_folder, tmp_path):
     assert cldr_version(cldr_folder) == "41"
     assert cldr_version(tmp_path) == "unknown"
+
+
+@pytest.mark.parametrize("below", ["", "node_modules"])
+def test_the_json_of_npm_is_read_like_xml(tmp_path, below):
+    for part, package in NPM_PACKAGES.items():
+        for name, entries in (
+            ("de", {"🍕": {"default": ["Pizza", "Käse "], "tts": ["Pizza"]}, "🌵": {"default": ["Kaktus"]}}),
+            ("sr-Latn", {}),
+            ("de-CH", {}),
+            ("und", {}),
+        ):
+            folder = tmp_path / below / package / part / name
+            folder.mkdir(parents=True)
+            content = {part: {"identity": {}, **({"annotations": entries} if entries else {})}}
+            (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+        (tmp_path / below / package / "package.json").write_text('{"cldrVersion": "48"}')
+    assert list_languages(tmp_path) == (["de", "sr_Latn"], ["de_CH"])
+    assert read_annotations(tmp_path, "de") == {"🍕": Annotation("Pizza", ("Käse",))}
+    assert read_annotations(tmp_path, "sr_Latn") == {}
+    assert cldr_version(tmp_path) == "48"

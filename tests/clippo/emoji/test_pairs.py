@@ -139,7 +139,7 @@ def test_images_are_the_pictures(emoji_folder):
     [
         ({"split": "test"}, 'split must be "train" or "held_out"'),
         ({"p_name": 1.5}, "p_name is a probability, got 1.5"),
-        ({"max_sharing": 0}, "max_sharing is a number of pictures or None, got 0"),
+        ({"max_sharing": 0}, "max_sharing is a number of images or None, got 0"),
         ({"languages": ["en", "tlh"]}, "No texts in tlh; there are de, en, ru"),
         ({"languages": []}, "No train pairs in"),
     ],
@@ -173,7 +173,7 @@ def test_an_anchor_that_would_not_hold(emoji_folder, options, message):
 
 
 def test_no_texts_an_image_are_refused(emoji_folder):
-    with pytest.raises(ValueError, match="texts_per_image is a positive number, got 0"):
+    with pytest.raises(ValueError, match="texts_per_image must be a positive number, got 0"):
         EmojiPairs(emoji_folder, texts_per_image=0)
 
 
