@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, *options = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
     if name in ("-h", "--help"):
         print(USAGE)
-        return
+        raise SystemExit(0)  # as argparse ends after its help
     if name not in COMMANDS:
         raise SystemExit(f"error: clippo build has no {name!r}; choose from: {', '.join(COMMANDS)}.")
     run, kind = COMMANDS[name]

@@ -30,5 +30,5 @@ def test_a_file_without_text_is_named(run, tmp_path):
     parquet.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
     done = run("--files", tmp_path / "labels.parquet", "--output_dir", tmp_path / "out")
     assert done.returncode == 1
-    assert "labels.parquet has none of the columns ['text'] (--text_columns): ['label']" in done.stderr
+    assert "labels.parquet has none of the columns text; name others with --text_columns. It has label." in done.stderr
     assert not (tmp_path / "out").exists()
