@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.retrieval import ranks
+from clippo.model_files import find_model
 from clippo.visualization.inputs import CHECKOUT, image_pixels, read_images
 from clippo.visualization.sheet import draw_sheet
 from clippo.visualization.text_table import align, bar
@@ -76,10 +77,7 @@ def run_demo(model_folder: str, images: dict[str, Image.Image], queries: list[Qu
         FileNotFoundError: The folder holds no checkpoint.
         ValueError: The image of a query is missing.
     """
-    if not (Path(model_folder) / "config.json").is_file():
-        raise FileNotFoundError(
-            f"no checkpoint in {model_folder}: give another folder, or train one (recipes/emoji.yaml)"
-        )
+    find_model(model_folder)
     missing = sorted({query.picture for query in queries if query.picture} - set(images))
     if missing:
         raise ValueError(f"queries name images that are missing: {', '.join(missing)}")

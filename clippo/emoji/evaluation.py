@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.retrieval import ranks, recall_at_k
+from clippo.model_files import find_model
 
 # Whole (image, language) rows are held out of training, keywords included. The name of some of them is still a training
 # text of the same image in a related language. Only the other rows ask for more than recognition.
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(EmojiEvaluationArguments, description=main.__doc__.partition("\n")[0])
     (args,) = parser.parse_args_into_dataclasses(argv)
     try:
-        model = AutoModel.from_pretrained(args.model, dtype="float32")
+        model = AutoModel.from_pretrained(find_model(args.model), dtype="float32")
         encoder = Encoder(model, AutoProcessor.from_pretrained(args.model), progress=True)
         report = evaluate_emoji(encoder, args.data_dir, args.languages, args.trained)
     except (OSError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""Measuring embeddings. Nothing here trains, nothing here depends on how the embeddings were made."""
+"""Evaluation of embeddings: one embedder, metrics, and a report for each protocol. The folder trains no model."""

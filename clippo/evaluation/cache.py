@@ -1,7 +1,8 @@
-"""Embeddings kept on disk in parts, each under the hash of everything it was made from.
+"""Cache of embeddings on disk, in parts.
 
-A part is named by what is in it: the weights, the configuration, the preprocessing and the bytes of its pictures or
-texts. Nothing has to be invalidated, since a change of any of them asks for another name.
+The name of a part is the hash of everything that its embeddings depend on: the weights, the configuration, the
+preprocessing and the bytes of its images or texts. After a change of any of them, another name is looked up. Old parts
+are never wrong.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ from clippo.data.samples import image_bytes
 
 logger = logging.get_logger(__name__)
 
-# Of a configuration, what changes no embedding.
+# Fields of a configuration that change no embedding.
 BOOKKEEPING = ("_name_or_path", "transformers_version", "auto_map", "architectures", "dtype", "name_or_path")
 
 
 def digest(*things: Any) -> str:
-    """sha256 over values: bytes, strings, and whatever JSON can write."""
+    """Computes sha256 over bytes, strings, and all values that JSON can write."""
     state = hashlib.sha256()
     for thing in things:
         if not isinstance(thing, bytes):
@@ -39,7 +40,7 @@ def digest(*things: Any) -> str:
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:
-    """Hash of a model's configuration and of every weight, with its dtype."""
+    """Hashes the configuration of a model and every weight, with its dtype."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in BOOKKEEPING}
     parts = [digest(config)]
     for name, tensor in sorted(model.state_dict().items()):
@@ -49,13 +50,13 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 
 
 def processor_fingerprint(processor: Any, **options) -> str:
-    """Hash of all options of an image processor and renderer, and of what they make of a probe.
+    """Hashes all options of an image processor and a renderer, and their output for a probe.
 
-    The probe catches what options do not say: another font, a changed line of code.
+    The probe detects changes that are not options, such as another font or a changed line of code.
 
     Args:
-        processor: a `ClippoProcessor`.
-        options: the keyword arguments that its calls get.
+        processor: `ClippoProcessor`.
+        options: Keyword arguments of its calls.
     """
     images, tokenizer = processor.image_processor, processor.tokenizer
     told = {name: getattr(tokenizer, name, value) for name, value in tokenizer.init_kwargs.items()}
@@ -67,7 +68,7 @@ def processor_fingerprint(processor: Any, **options) -> str:
 
 
 def cell_fingerprint(cell: Any) -> str:
-    """Hash of one picture as a data set holds it: file bytes where there are any, else the pixels.
+    """Hashes one image cell: its file bytes if there are any, else its pixels.
 
     Args:
         cell: `{"bytes", "path"}`, bytes, a file name or address, a PIL image or an array.
@@ -80,10 +81,16 @@ def cell_fingerprint(cell: Any) -> str:
 
 
 class EmbeddingCache:
-    """A folder of parts. Writing one is atomic: a killed process leaves whole parts, and at most one to redo.
+    """Folder of parts. A part is written atomically, so a killed process leaves no incomplete part.
 
     Args:
-        folder: where the parts are; None keeps nothing.
+        folder: Folder of the parts. None turns the cache off.
+
+    Example:
+        >>> cache = EmbeddingCache(None)
+        >>> cache.save("ab12", {"vectors": torch.zeros(1, 2)})
+        >>> print(cache.load("ab12"))
+        None
     """
 
     def __init__(self, folder: str | Path | None):
@@ -93,7 +100,7 @@ class EmbeddingCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def load(self, key: str) -> dict[str, torch.Tensor] | None:
-        """The tensors saved under `key`, or None. A damaged file counts as missing, with a warning."""
+        """Returns the tensors saved under `key`, or None. A damaged file counts as missing, with a warning."""
         if self.folder is None or not self._path(key).is_file():
             return None
         try:
@@ -103,7 +110,7 @@ class EmbeddingCache:
             return None
 
     def save(self, key: str, tensors: dict[str, torch.Tensor]) -> None:
-        """Keeps `tensors` under `key`."""
+        """Saves `tensors` under `key`."""
         if self.folder is None:
             return
         path = self._path(key)
@@ -119,5 +126,5 @@ class EmbeddingCache:
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:
-    """Hash of strings in their order; lone surrogates, which UTF-8 cannot write, included."""
+    """Hashes strings in their order, also lone surrogates, which UTF-8 cannot encode."""
     return digest(*(text.encode("utf-8", "surrogatepass") for text in texts))

@@ -1,6 +1,6 @@
 """Metrics as `evaluate.Metric` classes: `RecallAtK().compute(predictions=..., references=...)`.
 
-They take what is small (places, classes, scores), not embeddings; how those come about is in the neighbouring files.
+Their inputs are ranks, classes and scores. `retrieval.py` computes ranks from embeddings.
 """
 
 import datasets
@@ -43,21 +43,25 @@ class LocalMetric(evaluate.Metric):
 
 
 class RecallAtK(LocalMetric):
-    """Recall at 1, 5 and 10 and the median place.
+    """Recall at 1, 5 and 10, and the median rank.
 
     Args:
-        predictions: for each query the place of its nearest right item, 0 for the first (`group_ranks`).
-        references: for each query how many items are right; at least 1.
+        predictions: Rank of the nearest right item of each query, 0 for the first (`group_ranks`).
+        references: Number of right items of each query, at least 1.
 
     Returns:
-        {"R@1", "R@5", "R@10"} in 0..1, "median_rank" counted from 1.
+        {"R@1", "R@5", "R@10"} in 0..1, and "median_rank" counted from 1.
+
+    Example:
+        >>> RecallAtK().compute(predictions=[0, 3], references=[1, 1])
+        {'R@1': 0.5, 'R@5': 1.0, 'R@10': 1.0, 'median_rank': 2.5}
     """
 
     inputs = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
 
     def _compute(self, predictions, references, ks=(1, 5, 10)):
         if min(references) < 1:
-            raise ValueError("A query without a right item has no place: leave it out and say so.")
+            raise ValueError("A query without a right item has no rank; leave the query out.")
         place = torch.as_tensor(predictions)
         return {**recall_at_k(place, tuple(ks)), "median_rank": float(np.median(np.asarray(predictions)) + 1)}
 
@@ -66,12 +70,16 @@ class ClassificationAccuracy(LocalMetric):
     """Top-1, top-5 and mean per-class accuracy.
 
     Args:
-        predictions: for each picture the labels in falling order of score, at least the first five.
-        references: the right label of each.
+        predictions: Labels of each image in falling order of score, at least the first five.
+        references: Right label of each image.
 
     Returns:
-        {"top1", "top5", "mean_per_class"} in 0..1; "top5" only where five labels were predicted. The mean is over the
-        classes that have pictures.
+        {"top1", "top5", "mean_per_class"} in 0..1. "top5" needs five predicted labels. The mean is over the classes
+        that have images.
+
+    Example:
+        >>> ClassificationAccuracy().compute(predictions=[[0, 1], [0, 1], [1, 0]], references=[0, 1, 1])
+        {'top1': 0.6666666666666666, 'mean_per_class': 0.75}
     """
 
     inputs = {"predictions": datasets.Sequence(datasets.Value("int64")), "references": datasets.Value("int64")}
@@ -93,11 +101,15 @@ class SemanticSimilarity(LocalMetric):
     """Spearman's and Pearson's correlation of predicted with judged similarity.
 
     Args:
-        predictions: cosine of each pair.
-        references: judged similarity of each pair, on any scale.
+        predictions: Cosine of each pair.
+        references: Judged similarity of each pair, on any scale.
 
     Returns:
-        {"spearman", "pearson"} in -1..1; nan where either side is constant.
+        {"spearman", "pearson"} in -1..1. They are NaN if one side is constant.
+
+    Example:
+        >>> round(SemanticSimilarity().compute(predictions=[0.1, 0.5, 0.4], references=[1, 5, 2])["spearman"], 6)
+        1.0
     """
 
     inputs = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
@@ -111,14 +123,18 @@ class SemanticSimilarity(LocalMetric):
 
 
 class BitextAccuracy(LocalMetric):
-    """How often the nearest sentence is the translation.
+    """Share of sentences whose nearest sentence is the translation.
 
     Args:
-        predictions: place of the translation among all sentences of the other language, 0 for the first.
-        references: place of the sentence among those of its own language, seen from the translation.
+        predictions: Rank of the translation among all sentences of the other language, 0 for the first.
+        references: Rank of the sentence among those of its language, for the translation as query.
 
     Returns:
         {"forward", "backward", "mean"} in 0..1.
+
+    Example:
+        >>> BitextAccuracy().compute(predictions=[0, 2], references=[0, 0])
+        {'forward': 0.5, 'backward': 1.0, 'mean': 0.75}
     """
 
     inputs = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
@@ -129,19 +145,24 @@ class BitextAccuracy(LocalMetric):
 
 
 class ModalityGap(LocalMetric):
-    """How far apart two kinds of embeddings lie: distance of their centroids, and how well a line separates them.
+    """Gap between two kinds of embeddings: distance of their centroids, and accuracy of a linear separation.
 
     *Mind the Gap*, Liang et al., NeurIPS 2022 (arXiv 2203.02053): the gap is the difference of the centroids of unit
-    vectors, the distance its length. Separability is the accuracy of the best hyperplane found by ridge regression on
-    the two kinds (ours), fitted on every second pair and measured on the others: 0.5 is none, 1 is perfect.
+    vectors, and the distance is its length. Separability, which the paper does not have, is the accuracy of ridge
+    regression on the two kinds, fitted on every second pair and measured on the others. It is 0.5 without a gap.
 
     Args:
-        predictions: embeddings of one kind.
-        references: embeddings of the other kind, as many.
+        predictions: Unit vectors of one kind.
+        references: Unit vectors of the other kind, the same number.
 
     Returns:
-        {"distance" in 0..2, "separability" in 0..1, "paired_cosine", "other_cosine"}: mean cosine of vector i with
-        vector i and with the others of the other kind.
+        {"distance" in 0..2, "separability" in 0..1, "paired_cosine", "other_cosine"}. The cosines are means over
+        pairs, and over all other combinations of the two kinds.
+
+    Example:
+        >>> vectors = [[1.0, 0.0], [0.0, 1.0]] * 2
+        >>> ModalityGap().compute(predictions=vectors, references=vectors)["distance"]
+        0.0
     """
 
     inputs = {
@@ -154,18 +175,22 @@ class ModalityGap(LocalMetric):
 
 
 def modality_gap(images: torch.Tensor, texts: torch.Tensor) -> dict[str, float]:
-    """`ModalityGap` on tensors: unit vectors (N, E) each, image i belonging to text i.
+    """Computes `ModalityGap` on tensors.
+
+    Args:
+        images: (N, E) unit vectors.
+        texts: (N, E) unit vectors. Text i belongs to image i.
 
     Raises:
-        ValueError: fewer than four pairs, or unequal numbers.
+        ValueError: There are fewer than four pairs, or the numbers differ.
     """
     if images.shape != texts.shape or len(images) < 4:
-        raise ValueError(f"The gap needs as many texts as images, four at least; got {len(texts)} and {len(images)}.")
+        raise ValueError(f"The gap needs as many texts as images, at least four; got {len(texts)} and {len(images)}.")
     images, texts = images.double(), texts.double()
     distance = (images.mean(0) - texts.mean(0)).norm()
     count = len(images)
     paired = (images * texts).sum(1)
-    everything = images.sum(0) @ texts.sum(0)  # sum of all N x N cosines without making them
+    everything = images.sum(0) @ texts.sum(0)  # sum of all N x N cosines, without the matrix
 
     points = torch.cat([images, texts])
     sides = torch.cat([torch.ones(count), -torch.ones(count)]).double()
@@ -185,14 +210,14 @@ def modality_gap(images: torch.Tensor, texts: torch.Tensor) -> dict[str, float]:
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Place of each value in rising order; equal values share the mean of their places."""
+    """Ranks values in rising order. Equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's; nan where one side is constant."""
+    """Computes Pearson's correlation, NaN if one side is constant."""
     first, second = first - first.mean(), second - second.mean()
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / scale) if scale > 0 else float("nan")

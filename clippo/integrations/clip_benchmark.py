@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from clippo.model_files import find_model
+
 
 class ClipBenchmarkModel(torch.nn.Module):
     """Model with the interface of CLIP_benchmark, which normalizes the vectors by itself.
@@ -45,7 +47,7 @@ def load_clippo(model_name: str, pretrained: str = "", cache_dir: str | None = N
         device: Device of the model.
     """
     options = {"cache_dir": cache_dir, **({"revision": pretrained} if pretrained else {})}
-    model = AutoModel.from_pretrained(model_name, **options).to(device).eval()
+    model = AutoModel.from_pretrained(find_model(model_name), **options).to(device).eval()
     processor = AutoProcessor.from_pretrained(model_name, **options)
 
     def transform(image: Any) -> torch.Tensor:

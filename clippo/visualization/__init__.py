@@ -1,1 +1,1 @@
-"""Pictures of what the model reads and how it scores. Drawn with Pillow and with our own renderer; no other library."""
+"""Figures: images and texts as the model reads them, with its scores. Most need Pillow alone."""

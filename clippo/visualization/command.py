@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, HfArgumentParser
 
 from clippo.evaluation.encoder import Encoder
+from clippo.model_files import find_model
 from clippo.processing import ClippoProcessor
 from clippo.tasks.vqa.answers import is_right
 from clippo.tasks.vqa.data import load_questions
@@ -210,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = common.output or f"{name}.png"
     try:
         auto = AutoModelForVisualQuestionAnswering if name == "answers" else AutoModel
-        model = auto.from_pretrained(common.model, dtype="float32").eval()
+        model = auto.from_pretrained(find_model(common.model), dtype="float32").eval()
         draw(model, AutoProcessor.from_pretrained(common.model), args, output)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -1,4 +1,4 @@
-"""The curves of a run from what Trainer wrote down: losses, recall, learning rate, throughput."""
+"""Curves of a run from the log of Trainer: losses, recall, learning rate, throughput."""
 
 import argparse
 import json
@@ -8,7 +8,17 @@ from typing import NamedTuple
 
 
 class Panel(NamedTuple):
-    """One plot: its title, what Trainer calls each line, the vertical axis. Lines that were not logged are left out."""
+    """One plot.
+
+    Args:
+        title: Title of the plot.
+        series: Trainer's name of each line, by label. Lines that were not logged are left out.
+        scale: Scale of the vertical axis.
+
+    Example:
+        >>> Panel("loss", {"training": "loss"}).scale
+        'linear'
+    """
 
     title: str
     series: dict[str, str]
@@ -42,7 +52,7 @@ PANELS = (
 
 
 def read_history(runs: list[str | Path]) -> list[dict]:
-    """Log entries of consecutive runs as one history; a later run's steps count on from the end of the one before.
+    """Reads the log entries of consecutive runs as one history. The steps of a later run continue those before.
 
     Args:
         runs: Output folders of Trainer, each with a `trainer_state.json`.
@@ -62,11 +72,11 @@ def read_history(runs: list[str | Path]) -> list[dict]:
 
 
 def draw_curves(runs: list[str | Path], output: str | Path) -> None:
-    """Draw the history of consecutive runs to an image file; a dotted line stands where one run ends.
+    """Draws the history of consecutive runs to an image file. A dotted line marks the end of a run.
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: Nothing was logged that could be drawn.
+        ValueError: The log has no number with a curve.
     """
     try:
         from matplotlib.figure import Figure
@@ -77,7 +87,7 @@ def draw_curves(runs: list[str | Path], output: str | Path) -> None:
     ends = [max(entry["step"] for entry in read_history(runs[: i + 1])) for i in range(len(runs) - 1)]
     panels = [panel for panel in PANELS if any(key in entry for entry in history for key in panel.series.values())]
     if not panels:
-        raise ValueError(f"Nothing to draw: {', '.join(map(str, runs))} logged none of the numbers that have a curve.")
+        raise ValueError(f"Nothing to draw: the log of {', '.join(map(str, runs))} has no number with a curve.")
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")

@@ -1,4 +1,4 @@
-"""Relevance maps laid over what the model read, and relevance of single letters."""
+"""Relevance maps over the canvas that the model reads, and relevance of single letters."""
 
 from collections.abc import Sequence
 
@@ -6,27 +6,28 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from clippo.modeling_clippo.modeling_clippo import normalize
 from clippo.visualization.grad_cam import grad_cam
 from clippo.visualization.inputs import image_pixels
 from clippo.visualization.rollout import patch_relevance
 from clippo.visualization.sheet import GREY, INK, MARGIN, PAPER, font
 
 METHODS = {"rollout": "attention roll-out", "grad-cam": "Grad-CAM"}
-# Relevance 0, 1/2 and 1 on top of a grey picture: nothing, orange, dark red.
+# Colours of the relevance 0, 1/2 and 1 over a grey image: none, orange, dark red.
 HEAT = np.array([(255, 255, 255), (253, 174, 97), (165, 0, 38)], dtype=np.float64)
-PANEL = 480  # pixels of a panel's longer side
+PANEL = 480  # longer side of a panel in pixels
 
 
 def overlay(pixels: np.ndarray, relevance: np.ndarray, side: int = PANEL) -> Image.Image:
-    """A canvas in grey with its relevance in colour, patch by patch.
+    """Draws a canvas in grey with its relevance in colour, patch by patch.
 
     Args:
         pixels: uint8 (H, W, 1 or 3).
-        relevance: (rows, columns), not negative; scaled so that the largest is 1.
-        side: length of the longer side in pixels.
+        relevance: (rows, columns), not negative. It is scaled to a maximum of 1.
+        side: Longer side of the figure in pixels, approximately.
 
     Raises:
-        ValueError: a map that does not divide the canvas.
+        ValueError: The map does not divide the canvas.
     """
     height, width = pixels.shape[:2]
     rows, columns = relevance.shape
@@ -43,67 +44,73 @@ def overlay(pixels: np.ndarray, relevance: np.ndarray, side: int = PANEL) -> Ima
 
 
 def character_relevance(relevance: np.ndarray, boxes: np.ndarray, patch_size: int) -> np.ndarray:
-    """Relevance of every drawn character: the mean of the map over its box.
+    """Computes the relevance of every drawn character, the mean of the map over its box.
 
     Args:
-        relevance: (rows, columns), a value a patch.
-        boxes: int (C, 4), x0, y0, x1, y1 in pixels, as `processor.tokenizer.render(text, boxes=True)` gives them.
-        patch_size: side of a patch.
+        relevance: (rows, columns), one value a patch.
+        boxes: int (C, 4), x0, y0, x1, y1 in pixels, as `processor.tokenizer.render(text, boxes=True)` returns them.
+        patch_size: Side of a patch in pixels.
 
     Returns:
-        float64 (C,); 0 for a character without a box.
+        float64 (C,), 0 for a character without a box.
     """
     pixels = np.asarray(relevance, dtype=np.float64).repeat(patch_size, 0).repeat(patch_size, 1)
     return np.array([pixels[y0:y1, x0:x1].mean() if x1 > x0 and y1 > y0 else 0.0 for x0, y0, x1, y1 in boxes])
 
 
 def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(METHODS)) -> tuple[Image.Image, dict]:
-    """What of a picture and what of a text the model looked at, each towards the other.
+    """Draws the relevance of the patches of an image and of a text, each for its cosine with the other.
 
     Args:
-        model: a `ClippoModel`.
-        processor: its `ClippoProcessor`.
-        image: one picture in any form that the processor takes.
-        text: one string.
-        methods: of `METHODS`; roll-out looks at one side alone, Grad-CAM at what brings the two together.
+        model: `ClippoModel`.
+        processor: `ClippoProcessor` of the model.
+        image: One image in any form that the processor accepts.
+        text: One string.
+        methods: Names in `METHODS`. Roll-out depends on one side alone; Grad-CAM depends on both.
 
     Returns:
-        A picture, one row a method with the image left and the rendered text right; and {"cosine": float, method:
-        [(character, relevance, the largest 1), ...]}.
+        A figure, one row a method with the image left and the rendered text right, and a dict {"cosine": float,
+        method: [(character, relevance), ...]}. The maximum relevance is 1.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: A method is unknown.
+
+    Example:
+        >>> from transformers import AutoModel, AutoProcessor
+        >>> model = AutoModel.from_pretrained("checkpoints/clippo-emoji")
+        >>> processor = AutoProcessor.from_pretrained("checkpoints/clippo-emoji")
+        >>> figure, found = explain(model, processor, "docs/pictures/cat.webp", "cat")
+        >>> [letter for letter, relevance in found["grad-cam"]]
+        ['c', 'a', 't']
     """
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise ValueError(f"methods are of {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}.")
     inputs = processor(images=[image], text=[text], return_tensors="pt").to(model.device)
     drawn = processor.tokenizer.render(text, boxes=True, canvas_format="uint8")
+    pixels = {"image": inputs["pixel_values"], "text": inputs["text_pixel_values"]}
     canvases = {
-        "pixel_values": image_pixels(inputs["pixel_values"].float().cpu())[0],
-        "text_pixel_values": image_pixels(np.asarray(drawn.canvases))[0],
+        "image": image_pixels(pixels["image"].float().cpu())[0],
+        "text": image_pixels(np.asarray(drawn.canvases))[0],
     }
-    modality = {"pixel_values": "image", "text_pixel_values": "text"}
     with torch.no_grad():
         embeddings = {
-            "pixel_values": model.get_image_features(inputs["pixel_values"]).pooler_output,
-            "text_pixel_values": model.get_text_features(inputs["text_pixel_values"]).pooler_output,
+            "image": normalize(model.get_image_features(pixels["image"]).pooler_output),
+            "text": normalize(model.get_text_features(pixels["text"]).pooler_output),
         }
-    embeddings = {side: torch.nn.functional.normalize(value.float(), dim=-1) for side, value in embeddings.items()}
-    result = {"cosine": (embeddings["pixel_values"] * embeddings["text_pixel_values"]).sum().item()}
+    result = {"cosine": (embeddings["image"] * embeddings["text"]).sum().item()}
     panels = []
     for method in methods:
-        for side, other in (("pixel_values", "text_pixel_values"), ("text_pixel_values", "pixel_values")):
+        for modality, other in (("image", "text"), ("text", "image")):
             if method == "rollout":
-                relevance = patch_relevance(model, inputs[side], modality=modality[side])
+                relevance = patch_relevance(model, pixels[modality], modality=modality)
             else:
-                relevance = grad_cam(model, inputs[side], embeddings[other], modality=modality[side])
+                relevance = grad_cam(model, pixels[modality], embeddings[other], modality=modality)
             relevance = relevance[0].cpu().numpy()
-            panels.append(overlay(canvases[side], relevance))
-            if side == "text_pixel_values":
-                letters = character_relevance(relevance, drawn.boxes[0], model.config.patch_size)
-                letters = letters / max(letters.max(initial=0), 1e-12)
-                result[method] = list(zip(text, letters.tolist(), strict=False))  # what was cut has no box
+            panels.append(overlay(canvases[modality], relevance))
+        letters = character_relevance(relevance, drawn.boxes[0], model.config.patch_size)
+        letters = letters / max(letters.max(initial=0), 1e-12)
+        result[method] = list(zip(text, letters.tolist(), strict=False))  # a cut character has no box
     return _arrange(panels, [METHODS[method] for method in methods], result["cosine"]), result
 
 

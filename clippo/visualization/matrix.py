@@ -1,4 +1,4 @@
-"""All cosines of a set of pairs as one picture: what belongs together on the diagonal, and how far it stands out."""
+"""Figure of all cosines of a set of pairs, with the pairs on the diagonal."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def draw_matrix(cosines: np.ndarray, output: str, title: str = "", labels: Sequence[str] | None = None) -> None:
-    """Writes the matrix, and histograms of the pairs and of everything else, to an image file.
+    """Writes the matrix, and histograms of the pairs and of the other cosines, to an image file.
 
     Args:
-        cosines: (N, N), row i and column i belonging together.
-        output: file name.
-        title: the line on top.
-        labels: N names for the axes; Matplotlib's font has Latin, Greek and Cyrillic letters.
+        cosines: (N, N). Row i and column i are a pair.
+        output: File name.
+        title: First line of the figure.
+        labels: N names for the axes. Matplotlib's font has Latin, Greek and Cyrillic letters.
 
     Raises:
         ImportError: Matplotlib is missing.
-        ValueError: the matrix is not square, or the labels are of another number.
+        ValueError: The matrix is not square, or the number of labels differs.
     """
     try:
         from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def draw_matrix(cosines: np.ndarray, output: str, title: str = "", labels: Seque
     matrix, histogram = figure.subplots(1, 2)
     image = matrix.imshow(cosines, cmap="viridis", vmin=cosines.min(), vmax=cosines.max())
     figure.colorbar(image, ax=matrix, label="cosine", shrink=0.8)
-    matrix.set(xlabel="pictures", ylabel="texts", title=title)
+    matrix.set(xlabel="images", ylabel="texts", title=title)
     if labels is not None:
         matrix.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
         matrix.set_yticks(range(len(labels)), labels, fontsize=7)

@@ -1,4 +1,4 @@
-"""A sheet of what was found: each query as the model read it, and its nearest pictures or texts beside it."""
+"""Figure of nearest neighbours: each query as the model reads it, with its nearest images or texts beside it."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 
 from clippo.visualization.sheet import GAP, GREY, INK, MARGIN, PAPER, RIGHT, font
 
-SIDE = 160  # pixels of a tile
-LINE = 34  # below a tile, for its cosine
+SIDE = 160  # side of a tile in pixels
+LINE = 34  # height of the line below a tile, with its cosine
 
 
 def draw_neighbours(
@@ -23,14 +23,14 @@ def draw_neighbours(
 
     Args:
         queries: Q canvases, uint8 (H, W, 1 or 3).
-        items: N canvases, uint8 (H, W, 1 or 3), pictures or rendered texts.
+        items: N canvases, uint8 (H, W, 1 or 3), images or rendered texts.
         cosines: (Q, N).
-        k: how many items to show.
-        right: of each query the items to frame.
-        title: the line on top.
+        k: Number of items to show.
+        right: Indices of the right items of each query. They are framed.
+        title: First line of the sheet.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: The shapes do not match.
     """
     cosines = np.asarray(cosines, dtype=np.float64)
     if cosines.shape != (len(queries), len(items)) or not cosines.size:

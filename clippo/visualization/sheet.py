@@ -1,7 +1,7 @@
-"""One picture of what the model reads and how it scores: pictures across, rendered texts down, a number in each field.
+"""Sheet of canvases and scores: images across, rendered texts down, a probability in each field.
 
-Drawn for screens with two pixels to a point: eight pictures of 80 pixels make a sheet 1836 pixels wide, to be shown at
-half of that. Only Pillow and the font inside it are needed, since the texts are drawn by our own renderer already.
+The size suits screens with two pixels a point: eight images of 80 pixels make a sheet 1836 pixels wide, shown at half
+of that. Pillow and its own font are enough, because the texts are already rendered.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,12 +16,12 @@ RIGHT = "#f59f00"
 RAMP = np.array([(240, 243, 250), (129, 158, 226), (38, 62, 150)], dtype=np.float64)
 MARGIN, GAP, PATCH_GAP = 48, 10, 2
 NOTE_WIDTH, HEADER, FOOTER = 132, 124, 104
-CANVAS_POINTS = 160  # a canvas is shown at the whole multiple of its size that comes nearest to this
+CANVAS_POINTS = 160  # a canvas is enlarged to the whole multiple of its size that is nearest to this
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The picture being drawn, and its pen."""
+    """Image and its pen."""
 
     image: Image.Image
     pen: ImageDraw.ImageDraw
@@ -31,7 +31,7 @@ class _Sheet:
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that Pillow brings along (Latin only), `size` pixels high."""
+    """Returns the font that comes with Pillow (Latin only), `size` pixels high."""
     return ImageFont.load_default(size)
 
 
@@ -49,30 +49,30 @@ def draw_sheet(
     """Draws the sheet.
 
     Args:
-        images: uint8 (M, H, W, 3), pictures as the model reads them.
+        images: uint8 (M, H, W, 3), images as the model reads them.
         texts: uint8 (N, H, W, 1 or 3), rendered texts as the model reads them.
-        cosines: (N, M), text by picture.
-        scale: what the model multiplies cosines by before a softmax.
-        title: the line on top.
-        notes: for each text two short lines beside it; Latin letters only.
-        right: (text, picture) fields to mark as the right ones.
-        patch_size: side of a patch in pixels; patches are drawn a little apart.
-        blank: grey level of patches without ink, which the model skips and which are dimmed here; None dims nothing.
+        cosines: (N, M), text by image.
+        scale: Factor of the cosines before the softmax.
+        title: First line of the sheet.
+        notes: Two short lines beside each text, in Latin letters.
+        right: (text, image) fields to frame as right.
+        patch_size: Side of a patch in pixels. Patches are drawn a little apart.
+        blank: Grey level of patches without ink, which the model skips and the sheet dims. None dims no patch.
 
     Returns:
         An RGB image.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: The shapes do not match.
     """
     cosines = np.asarray(cosines, dtype=np.float64)
     if not len(images) or not len(texts) or cosines.shape != (len(texts), len(images)):
         raise ValueError(
-            f"{len(images)} pictures and {len(texts)} texts need as many columns and rows of cosines, and at least "
+            f"{len(images)} images and {len(texts)} texts need as many columns and rows of cosines, and at least "
             f"one each; got an array of shape {cosines.shape}."
         )
     if images.shape[1:3] != texts.shape[1:3]:
-        raise ValueError(f"Pictures {images.shape[1:3]} and texts {texts.shape[1:3]} are not of one canvas size.")
+        raise ValueError(f"Images {images.shape[1:3]} and texts {texts.shape[1:3]} are not of one canvas size.")
     if notes and len(notes) != len(texts):
         raise ValueError(f"{len(texts)} texts need as many notes, got {len(notes)}.")
 
@@ -88,9 +88,9 @@ def draw_sheet(
 
     sheet.write((MARGIN, MARGIN - 8), title, 44)
     patches = f"{images.shape[2]} x {images.shape[1]} pixels in patches of {patch_size}"
-    sheet.write((MARGIN, MARGIN + 54), f"Pictures and texts exactly as the model reads them: {patches}", 26, GREY)
-    for column, picture in enumerate(columns):
-        image.paste(picture, (left + column * (width + GAP), top - 3 * GAP - height))
+    sheet.write((MARGIN, MARGIN + 54), f"Images and texts exactly as the model reads them: {patches}", 26, GREY)
+    for column, canvas in enumerate(columns):
+        image.paste(canvas, (left + column * (width + GAP), top - 3 * GAP - height))
     for row, text in enumerate(rows):
         y = top + row * (height + GAP)
         image.paste(text, (left - 3 * GAP - width, y))
@@ -107,16 +107,19 @@ def draw_sheet(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the rows: each column sums to 1."""
+    """Computes the softmax over the rows. Each column sums to 1."""
     exponentials = np.exp(logits - logits.max(axis=0))
     return exponentials / exponentials.sum(axis=0)
 
 
 def tile(pixels: np.ndarray, patch_size: int, zoom: int, blank: int | None = None) -> Image.Image:
-    """A canvas cut into its patches, each pixel `zoom` wide, patches of nothing but the level `blank` dimmed.
+    """Draws a canvas cut into its patches.
 
     Args:
         pixels: uint8 (H, W, 1 or 3).
+        patch_size: Side of a patch in pixels.
+        zoom: Enlargement of every pixel.
+        blank: Grey level of the patches to dim. None dims no patch.
     """
     height, width = pixels.shape[:2]
     pixels = np.broadcast_to(pixels, (height, width, 3))
@@ -150,14 +153,14 @@ def _draw_legend(sheet: _Sheet, left: int, y: int, dimmed: bool, right: bool) ->
     steps = 200
     for i in range(steps):
         sheet.pen.line((left + i, y, left + i, y + 22), fill=color_of(i / (steps - 1)))
-    text = "probability of the text for the picture above it, and the cosine"
+    text = "probability of the text for the image above it, and the cosine"
     sheet.write((left + steps + 20, y + 11), text + ("; framed: the right text" if right else ""), 24, GREY, "lm")
     if dimmed:
         sheet.write((MARGIN, y + 11), "pale: no ink, not read", 24, GREY, "lm")
 
 
 def color_of(probability: float) -> tuple[int, int, int]:
-    """The ramp's colour for 0..1."""
+    """Returns the colour of a probability."""
     place = 2 * min(max(float(probability), 0.0), 1.0)
     low = min(int(place), 1)
     mixed = RAMP[low] + (place - low) * (RAMP[low + 1] - RAMP[low])
@@ -165,7 +168,7 @@ def color_of(probability: float) -> tuple[int, int, int]:
 
 
 def percent(probability: float) -> str:
-    """Whole percent, but never a 0 or 100 that is not exact."""
+    """Formats whole percents. 0% and 100% are exact; values near them become <1% and >99%."""
     if 0 < probability < 0.005:
         return "<1%"
     if 0.995 <= probability < 1:

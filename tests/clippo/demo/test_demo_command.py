@@ -56,7 +56,7 @@ def test_with_other_pictures_and_labels(demo, tiny_folder, tmp_path, capsys):
 def test_a_missing_checkpoint_is_one_sentence(demo, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         demo("--model", tmp_path / "none")
-    assert stopped.value.code.startswith("error: no checkpoint in") and "\n" not in stopped.value.code
+    assert stopped.value.code.startswith("error: There is no folder") and "\n" not in stopped.value.code
 
 
 def test_a_folder_without_pictures_is_one_sentence(demo, tiny_folder, tmp_path):

@@ -65,7 +65,7 @@ def test_retrieval_counts_and_brackets(capsys):
 
 
 def test_errors_name_what_is_missing(tiny_folder, pictures, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*none"):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*none"):
         run_demo(str(tmp_path / "none"), pictures, [Query("a")])
     with pytest.raises(ValueError, match="images that are missing: pink"):
         run_demo(str(tiny_folder), pictures, [Query("a", picture="pink")])

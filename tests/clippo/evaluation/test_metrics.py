@@ -79,5 +79,5 @@ def test_the_gap_is_the_distance_of_the_centroids_and_the_cosines_are_means():
     assert result["distance"] == pytest.approx((images.mean(0) - texts.mean(0)).norm().item(), abs=1e-6)
     assert result["paired_cosine"] == pytest.approx(cosines.diagonal().mean().item(), abs=1e-6)
     assert result["other_cosine"] == pytest.approx(others.mean().item(), abs=1e-6)
-    with pytest.raises(ValueError, match="four at least; got 3 and 3"):
+    with pytest.raises(ValueError, match="at least four; got 3 and 3"):
         modality_gap(images[:3], texts[:3])

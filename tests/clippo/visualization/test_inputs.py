@@ -25,7 +25,7 @@ def test_texts_of_either_form(canvas_format):
 
 
 def test_what_is_no_picture_is_refused():
-    with pytest.raises(ValueError, match="got an array of shape"):
+    with pytest.raises(ValueError, match=r"must have the shape \(B, C, H, W\), got"):
         image_pixels(np.zeros((3, 32, 32), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"lie in \[-1, 1\], got 0.0 to 7.0"):
         image_pixels(np.full((1, 1, 4, 4), 7.0))

@@ -105,7 +105,7 @@ def test_percent_never_rounds_to_certainty(probability, text):
 
 def test_shapes_that_do_not_go_together(canvases):
     images, texts = canvases
-    with pytest.raises(ValueError, match=r"3 pictures and 2 texts need .* got an array of shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"3 images and 2 texts need .* got an array of shape \(3, 2\)"):
         draw_sheet(images, texts, np.zeros((3, 2)), 1.0, "t")
     with pytest.raises(ValueError, match="at least one each"):
         draw_sheet(images[:0], texts, np.zeros((2, 0)), 1.0, "t")
