@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 
 def run_processes(work: Callable[..., Any], world: int, folder: Path, *args) -> list[Any]:
-    """What `work(rank, *args)` returns in each of `world` processes; it must be a function of a module."""
+    """Results of `work(rank, *args)` in each of `world` processes; it must be a function of a module."""
     folder.mkdir(parents=True, exist_ok=True)
     # The server imports our code once, and its children are there at once.
     mp.get_context("forkserver").set_forkserver_preload(["clippo", "torch.distributed.fsdp"])

@@ -12,8 +12,15 @@ from clippo import _moved, cli, recipe_files
 
 from ..conftest import ROOT
 
+NESTED = {
+    "build": importlib.import_module("clippo.emoji.command").COMMANDS,
+    "evaluate": [*importlib.import_module("clippo.evaluation.command").TASKS, "all"],
+    "visualize": importlib.import_module("clippo.visualization.command").FIGURES,
+}
+NAMES = [*cli.COMMANDS, *(f"{name} {task}" for name, tasks in NESTED.items() for task in tasks)]
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_a_help(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*name.split(), "--help"])

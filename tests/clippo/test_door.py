@@ -63,7 +63,7 @@ def inputs(folder, photos):
 
 @pytest.fixture
 def load_reports():
-    """What transformers logs while loading weights."""
+    """Messages that transformers logs while it loads weights."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())

@@ -136,7 +136,7 @@ def photo_files(photos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(folders, photo_files, tmp_path_factory):
-    """What came out of the saved folders, and out of the folders saved again by their own remote code."""
+    """Outputs of the saved folders, and of the folders that their own remote code saved again."""
     work = {
         "model": {
             "auto": AUTO,

@@ -52,7 +52,7 @@ def test_uint8_is_scaled_as_the_official_value_range():
 
 
 def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a text is when only its inked patches exist: they alone as a batch of one, no mask, no padding, no groups.
+    """A text whose blank patches do not exist: inked patches as a batch of one, no mask, no padding, no groups.
 
     Returns the projected embedding (E,) and the tokens on the canvas (N, D), written out with the parts of the tower.
     """

@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 
 
 class Inputs(NamedTuple):
-    """What a loss is a function of, each with a gradient to come."""
+    """Inputs of a loss, each of which receives a gradient."""
 
     images: torch.Tensor
     texts: torch.Tensor
@@ -113,7 +113,7 @@ def test_autocast_changes_nothing(kind):
 
 
 def retained_bytes(function) -> int:
-    """What autograd keeps for backward, every storage counted once."""
+    """Bytes that autograd keeps for backward, every storage counted once."""
     storages = {}
 
     def pack(tensor):

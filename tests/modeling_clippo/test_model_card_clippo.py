@@ -35,7 +35,7 @@ def test_a_card_that_exists_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("written", ["This model card has been automatically generated.", "mine, on the hub before"])
 def test_pushing_keeps_our_card_unless_there_is_a_written_one(tmp_path, monkeypatch, written):
-    """What transformers does when pushing: save, put its own or the hub's card over README.md, upload."""
+    """transformers pushes in three steps: save, put its own or the hub's card over README.md, upload."""
     uploaded = {}
 
     def upload(self, working_dir, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""What transformers promises of every model: backends, outputs, tuples, checkpointing, placement, compilation."""
+"""Promises of transformers for every model: backends, outputs, tuples, checkpointing, placement, compilation."""
 
 import copy
 import pickle
@@ -278,7 +278,7 @@ def test_compiles_without_graph_breaks(inputs, canvas_format):
 
 
 def test_skipping_blank_patches_compiles_in_pieces(inputs):
-    """How many patches are kept is known only at run time, so the graph has to break there; the result is the same."""
+    """The number of kept patches is known only at run time, so the graph breaks there; the result is the same."""
     model = make(skip_blank_patches=True)
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():

@@ -24,7 +24,7 @@ TYPES = {"ddp": DistributedType.MULTI_GPU, "fsdp2": DistributedType.FSDP}
 
 
 def environment(name: str, *options: str) -> dict[str, str]:
-    """What `accelerate launch` would set for the training script."""
+    """Environment that `accelerate launch` sets for the training script."""
     command = ["--config_file", str(FOLDER / f"{name}.yaml"), *options, "train.py"]
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
     args.main_process_port = 0  # any free one
@@ -82,7 +82,7 @@ def one_process(tmp_path):
 
 
 def sharded(monkeypatch, model: ClippoModel, mixed_precision: str) -> ClippoModel:
-    """What `Accelerator.prepare` does to the model, with the plugin that the launcher's environment makes."""
+    """The model after `Accelerator.prepare` with the plugin of the launcher's environment."""
     for key, value in environment("fsdp2").items():
         if key.startswith("FSDP_"):
             monkeypatch.setenv(key, value)

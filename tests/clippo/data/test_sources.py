@@ -1,4 +1,4 @@
-"""What a source may say, and what opening it refuses: wrong types, options without effect, files that are broken."""
+"""Sources and their errors: wrong types, options without effect, broken files."""
 
 import gzip
 import io

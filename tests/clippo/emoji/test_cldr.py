@@ -1,4 +1,4 @@
-"""What is read from CLDR annotation files, and what is left alone."""
+"""CLDR annotation files: the entries that are read and those that are ignored."""
 
 import json
 
