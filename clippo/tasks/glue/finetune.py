@@ -209,6 +209,8 @@ def finetune_task(
     run = describe_run(args, training_args, splits)
     scores = read_scores(folder, run, model_needed=args.keep_models)
     if scores is not None:
+        if training_args.process_index == 0:
+            _remove_checkpoints(folder)  # of a run that was killed after its scores were written
         return scores
     if training_args.process_index == 0:
         write_json(folder / "run.json", run)
@@ -221,10 +223,15 @@ def finetune_task(
     if args.keep_models:
         trainer.save_model()
     if trainer.is_world_process_zero():
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        # In this order a killed run has either its scores or its checkpoints.
         write_json(folder / "scores.json", scores)
+        _remove_checkpoints(folder)
     return scores
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def _build_trainer(

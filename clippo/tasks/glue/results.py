@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,9 +70,16 @@ def read_scores(folder: Path, run: Mapping[str, Any], model_needed: bool) -> dic
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON and creates the folder."""
+    """Writes indented JSON; creates the folder."""
+    _write(path, json.dumps(content, indent=2))
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file that is whole at any time, so that a killed run leaves no half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def read_report(folder: Path, label: str) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def read_report(folder: Path, label: str) -> dict[str, Any]:
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes results.json and results.md."""
     write_json(folder / "results.json", report)
-    (folder / "results.md").write_text(markdown_table(report), encoding="utf-8")
+    _write(folder / "results.md", markdown_table(report))
 
 
 def summarize(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -92,6 +92,15 @@ def test_texts_of_nothing_but_numbers(tmp_path, kind):
     assert load_glue("sst2", tmp_path)["train"]["text"][:] == ["12", "007"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl"])
+def test_a_byte_order_mark_is_skipped(tmp_path, kind):
+    for split in ("train", "validation"):
+        write(tmp_path, "sst2", [("null", 1), ("nan", 0)], split, kind, columns=("sentence", "label"))
+        path = tmp_path / "sst2" / f"{split}.{kind}"
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_glue("sst2", tmp_path)["train"]["text"][:] == ["null", "nan"]
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [

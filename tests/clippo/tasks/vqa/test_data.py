@@ -100,7 +100,8 @@ def vqa_v2(tmp_path):
     ]
     answers = [{"answer": "net" if i < 4 else "pitch", "answer_id": i + 1} for i in range(10)]
     annotations = [{"question_id": q["question_id"], "image_id": q["image_id"], "answers": answers} for q in questions]
-    (tmp_path / "questions.json").write_text(json.dumps({"questions": questions}))
+    # A byte order mark, as some editors write it.
+    (tmp_path / "questions.json").write_text(json.dumps({"questions": questions}), encoding="utf-8-sig")
     (tmp_path / "annotations.json").write_text(json.dumps({"annotations": annotations}))
     return [str(tmp_path / name) for name in ("questions.json", "annotations.json", "images")]
 
