@@ -2,7 +2,7 @@
 
 The official COCO sanity run uses `flip_lr|randaug(2,10)` (configs/proj/clippo/train_clippo.py); its full recipe uses no
 augmentation. RandAugment: Cubuk et al., arXiv 1909.13719. The operations and their strengths at level 10 are those of
-big_vision `pp/autoaugment.py`, for a picture of 331 pixels; shifts and cut-outs scale with the picture here.
+big_vision `pp/autoaugment.py`, for an image of 331 pixels; shifts and cut-outs scale with the image here.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from clippo.processing import to_rgb
 
-GREY = (128, 128, 128)  # what rotations, shears, shifts and cut-outs leave behind
+GREY = (128, 128, 128)  # fills the gaps of rotations, shears, shifts and cut-outs
 MAX_LEVEL = 10
-REFERENCE_SIDE = 331  # pixels of the picture that the shift of 100 and the cut-out of 40 pixels are meant for
+REFERENCE_SIDE = 331  # side of an image, in pixels, for which shifts have 100 and cut-outs 40 pixels
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
@@ -59,7 +59,7 @@ OPERATIONS: dict[str, Callable] = {
     "Equalize": lambda image, level, sign, generator: ImageOps.equalize(image),
     "Invert": lambda image, level, sign, generator: ImageOps.invert(image),
     "Rotate": lambda image, level, sign, generator: image.rotate(sign * level * 30, fillcolor=GREY),
-    # At level 10 four bits are left; officially the fewer, the lower the level, down to none: ours never go below one.
+    # Level 10 keeps four bits. The official code keeps fewer at lower levels, down to none; here one bit stays.
     "Posterize": lambda image, level, sign, generator: ImageOps.posterize(image, max(1, int(level * 4))),
     "Solarize": lambda image, level, sign, generator: ImageOps.solarize(image, int(level * 256)),
     "SolarizeAdd": _solarize_add,
@@ -80,33 +80,51 @@ OPERATIONS: dict[str, Callable] = {
 
 
 class PhotoAugmentation:
-    """Flips, then shifts, then RandAugment; a picture's view depends on its seed alone.
+    """Random views of photographs: flip, then shift, then RandAugment.
+
+    It takes PIL images and as many seeds, by default from torch's global generator, and returns RGB images of the same
+    sizes. The view of an image depends on its seed alone.
 
     Args:
-        flip: Mirror every second picture, left to right.
-        layers: Operations a picture, 0 for none.
-        magnitude: Their strength, 0..10.
-        shift: Move pictures by up to that share of their sides, border pixels repeated into the gap; 0 for none.
+        flip: Mirror half of the images, left to right.
+        layers: Operations of RandAugment for each image, 0 for none.
+        magnitude: Strength of the operations, 0 to 10.
+        shift: Largest shift as a share of the side; border pixels are repeated into the gap. 0 moves nothing.
 
-    Call with PIL images and as many seeds (drawn from torch's global generator by default); returns RGB images of the
-    same sizes.
+    Raises:
+        ValueError: An option is out of range.
+
+    Example:
+        >>> from PIL import Image
+        >>> from clippo.data import PhotoAugmentation
+        >>> (view,) = PhotoAugmentation(flip=True, layers=2)([Image.new("RGB", (20, 10), "red")], seeds=[0])
+        >>> view.size
+        (20, 10)
     """
 
     def __init__(self, flip: bool = True, layers: int = 2, magnitude: float = 10, shift: float = 0.0):
         if layers < 0 or not 0 <= magnitude <= MAX_LEVEL:
             raise ValueError(f"RandAugment takes layers >= 0 and a magnitude of 0..10, got {layers} and {magnitude}.")
         if not 0 <= shift < 1:
-            raise ValueError(f"shift={shift} is no share of a picture; give 0 to less than 1.")
+            raise ValueError(f"shift={shift} is not a share of an image; give 0 to less than 1.")
         self.flip, self.layers, self.level, self.shift = flip, layers, magnitude / MAX_LEVEL, shift
 
     def __call__(self, images: Sequence[Image.Image], seeds: Sequence[int] | None = None) -> list[Image.Image]:
         if seeds is None:
             seeds = torch.randint(2**62, (len(images),)).tolist()
-        # A stream of its own: the same seed also drew the caption, and the two should not go together.
+        # A stream of its own: the same seed also drew the caption, and the two draws must be independent.
         return [self.view(image, np.random.default_rng([seed, 1])) for image, seed in zip(images, seeds, strict=True)]
 
     def view(self, image: Image.Image, generator: np.random.Generator) -> Image.Image:
-        """One random view of one picture."""
+        """Random view of one image.
+
+        Args:
+            image: PIL image of any mode.
+            generator: Source of randomness.
+
+        Raises:
+            TypeError: The image is not a PIL image.
+        """
         if not isinstance(image, Image.Image):
             raise TypeError(f"Augmentation takes PIL images, got a {type(image).__name__}.")
         image = to_rgb(image)  # as in evaluation

@@ -1,4 +1,4 @@
-"""From a list of pairs to the arguments of `ClippoModel.forward`."""
+"""Batches of pairs as the arguments of `ClippoModel.forward`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +11,36 @@ from torch import Tensor
 class ContrastiveCollator:
     """Batches pairs for contrastive training.
 
+    It takes a list of {"image", "text"} and {"first_text", "text"}, with "seed" and "skipped" if they have them; other
+    keys are ignored. "text" is a string, or a list of K strings in every pair. Then the batch holds K sets of texts:
+    the first text of every pair, then the second ones, as `ClippoModel` expects them. A list of None, a batch that a
+    resumed stream skips, becomes an empty dictionary.
+
     Args:
-        processor: a `ClippoProcessor`; its tokenizer draws the texts, its image processor the images.
-        augment: called with the images and, where the items have them, their seeds. Returns what the image processor
-            takes (`PhotoAugmentation`), or the finished float32 (B, 3, H, W) in its place (`RandomView`).
+        processor: `ClippoProcessor`; its tokenizer draws texts, its image processor reads images.
+        augment: Function of the images and their seeds (None if the items have none). It returns images for the image
+            processor (`PhotoAugmentation`), or the finished float32 (B, 3, H, W) (`RandomView`).
 
-    Takes a list of {"image", "text"} and {"first_text", "text"}, with "seed" and "skipped" if they have them; other
-    keys are ignored. "text" is a string, or K of them in every pair: then the texts come in K sets, first everybody's
-    first, as `ClippoModel` expects them.
+    Returns:
+        A dictionary of
+        `pixel_values`: float32 (B_i, 3, H, W) in [-1, 1], if there are images.
+        `first_text_pixel_values`: First texts in the canvas format of the tokenizer, if there are any.
+        `text_pixel_values`: Texts, those of images first.
+        `return_loss`: True.
+        `skipped`: Sum over the items, if they have it.
 
-    Returns `pixel_values` float32 (B_i, 3, H, W) in [-1, 1] of the images, `first_text_pixel_values` of the first texts
-    and `text_pixel_values` of their partners, images' texts first, in the tokenizer's canvas format; of the first two
-    those that there are. `return_loss` is True. `skipped` is the sum over the items, if they have it. A list of None, a
-    batch that a resumed stream passes over, becomes an empty dictionary.
+    Raises:
+        KeyError: A pair lacks a key.
+        ValueError: Pairs have different numbers of texts.
+
+    Example:
+        >>> from PIL import Image
+        >>> from clippo import ClippoProcessor
+        >>> from clippo.data import ContrastiveCollator
+        >>> collator = ContrastiveCollator(ClippoProcessor.from_size(64))
+        >>> batch = collator([{"image": Image.new("RGB", (9, 9)), "text": "a black square"}])
+        >>> batch["pixel_values"].shape
+        torch.Size([1, 3, 64, 64])
     """
 
     processor: Any
@@ -55,6 +72,7 @@ class ContrastiveCollator:
 
     @staticmethod
     def _in_sets(texts: list[str | list[str]]) -> list[str]:
+        """All first texts, then all second ones, and so on."""
         several = [[text] if isinstance(text, str) else text for text in texts]
         counts = sorted({len(texts) for texts in several})
         if len(counts) > 1:

@@ -1,13 +1,13 @@
-"""Which texts say something about a picture.
+"""Filter of captions that describe no image.
 
-Web photographs come with titles such as "IMG_1234", "Untitled" or "2009-05-12". The official README filters YFCC by
-the rule of LiT's appendix E, whose code is not public; the rules below are ours, in the same spirit.
+Web photographs have titles such as "IMG_1234", "Untitled" or "2009-05-12". The official README filters YFCC by the rule
+of appendix E of LiT, whose code is not public. The rules below are written anew for the same purpose.
 """
 
 import re
 
-# Rules for what is left of a text without the punctuation round it. Neighbouring repetitions never take the same
-# characters: texts from the web hold runs of hundreds of dashes, and overlapping ones would cost the run's cube.
+# Rules for a text without the punctuation around it. Neighbouring repetitions never match the same characters: texts
+# from the web hold runs of hundreds of dashes, and overlapping repetitions would take cubic time.
 FILE_NAME = re.compile(
     r"(?:dsc[fn]?|img|imag|image|pict?|photo|p|mvi|mov|vid|scan|screenshot|sam|cimg|hpim|kif|pano|gopr|wp|fh|"
     r"unnamed|untitled)?[\d\s_\-.:()/,#]*(?:\.(?:jpe?g|png|gif|tiff?|bmp|raw|cr2|nef|mp4|mov|avi))?",
@@ -30,13 +30,16 @@ WORD_CHARACTER = re.compile(r"\w")
 
 
 def is_descriptive(text: str) -> bool:
-    """Whether a text can tell one picture from another.
+    """True when a text can tell one image from another.
 
-    Not descriptive: fewer than two letters (of any script), file names and counters, camera and album defaults, dates,
-    bare links.
+    Texts with fewer than two letters (of any script), file names and counters, defaults of cameras and albums, dates
+    and bare links are not descriptive.
+
+    Args:
+        text: Caption, title or tag.
     """
     if sum(char.isalpha() for char in text) < 2:
         return False
-    # Two searches from the ends, since `\W+$` would be tried from every character of every run.
+    # Two searches from the ends: the regular expression engine would try `\W+$` from every character of every run.
     core = text[WORD_CHARACTER.search(text).start() : len(text) - WORD_CHARACTER.search(text[::-1]).start()]
     return not any(rule.fullmatch(core) for rule in (FILE_NAME, CAMERA_DEFAULT, DATE, LINK))

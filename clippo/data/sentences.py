@@ -1,20 +1,20 @@
 """Sentences of running text in any script, by punctuation alone.
 
-Good enough to pair neighbours for training, which needs speed and many languages rather than the last abbreviation:
-spans follow each other, nothing is changed, and what no rule cuts stays whole. The rules are ours. Every pattern takes
-time in proportion to the text: web pages hold runs of thousands of dots or spaces.
+Training pairs of neighbours need speed and many languages more than every abbreviation. Spans follow each other and
+change nothing; text that no rule cuts stays whole. Every pattern takes linear time, since web pages hold runs of
+thousands of dots or spaces.
 """
 
 import itertools
 import re
 
-# Part of the key under which split documents are cached: raise it with every change of what is cut where.
+# Part of the cache key of split documents: raise it with every change of a rule.
 RULES_VERSION = 2
 
 # Ends a sentence by itself: East Asian full-width marks need no space.
 WIDE_MARKS = "。！？｡．︒︕︖﹒﹖﹗"
-# Ends a sentence when white space or the end of the text follows. All of Unicode's Sentence_Terminal below U+10000 but
-# the wide marks and U+2024, which is a leader dot; also the ellipsis and the Tibetan shad.
+# Ends a sentence when white space or the end of the text follows: the characters of Sentence_Terminal (Unicode) below
+# U+10000 except the wide marks and the leader dot U+2024, and also the ellipsis and the Tibetan shad.
 SPACED_MARKS = (
     ".!?…\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u0f0d\u0f0e\u104a\u104b"
     "\u1362\u1367\u1368\u166e\u1735\u1736\u17d4\u17d5\u1803\u1809\u1944\u1945\u1aa8-\u1aab\u1b4e\u1b4f\u1b5a\u1b5b"
@@ -22,19 +22,19 @@ SPACED_MARKS = (
     "\u2e60\u2e61\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d-\uaa5f\uaaf0\uaaf1\uabeb"
 )
 CLOSING = r"[\"'”’»)\]}」』】）*_]*"
-# Marks are looked for at the beginning of a run only, or a run that ends nothing would be tried from each of its marks.
+# Marks match at the beginning of a run only; else a run that ends nothing would be tried from each of its marks.
 BOUNDARY = re.compile(
     rf"(?P<mark>(?<![{WIDE_MARKS}])[{WIDE_MARKS}]+{CLOSING}"
     rf"|(?<![{SPACED_MARKS}])[{SPACED_MARKS}]+{CLOSING}(?=\s|$))"
     r"|\n[^\S\n]*\n|\u2029"  # a blank line ends a paragraph and with it a sentence
     r"|(?<=\n)(?=[#>*-]+ )|(?<=[^\n])\n(?=#+ )"  # Markdown headings and list items begin anew
 )
-# A full stop after these is no end: initials, single letters with full stops, usual titles and abbreviations.
+# A full stop after these ends no sentence: initials, single letters with full stops, usual titles and abbreviations.
 NO_END = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[A-ZÀ-ÞΑ-ΩА-Я]|(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Rev|Hon|Gen|Col|Capt|Lt|Sgt|Sr|Jr|No|Nr|vs|etc|e\.g|"
     r"i\.e|cf|al|Fig|vol|pp|ca|bzw|z\.B|d\.h|u\.a|Mme|Mlle))\.$"
 )
-NO_END_WINDOW = 12  # characters: the longest of the above and what stands before it
+NO_END_WINDOW = 12  # characters: the longest of the above with the character before it
 # The number of a list item belongs to the item.
 ENUMERATOR = re.compile(r"\s*(?:[#>*-]+ +)?[(\[]?(?:\d{1,4}|[IVXLC]{1,6})[.．]\Z")
 MARKUP = re.compile(r"^(?:#+|>+|[*-]+)\s+|\s+")
@@ -45,10 +45,13 @@ UNMARKED_CHARS = 40
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of `text` are, in order: (start, end), end exclusive, without the white space around them.
+    """Spans (start, end) of the sentences in order, end exclusive, without the white space around them.
 
-    Every character that is not white space lies in exactly one span. Thai and Lao are cut at the first space after 40
-    characters, for want of a mark.
+    Every character that is not white space lies in exactly one span. Thai and Lao have no mark for the end of a
+    sentence and are cut at the first space after 40 characters.
+
+    Args:
+        text: Running text.
     """
     spans: list[tuple[int, int]] = []
     start = 0
@@ -63,8 +66,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _goes_on(text: str, start: int, end: int) -> bool:
-    """Whether the mark before `end` belongs to an abbreviation or a list item's number."""
-    # A window, or texts without any end would cost their square.
+    """True when the mark before `end` belongs to an abbreviation or to the number of a list item."""
+    # A window, since texts without any end would take quadratic time.
     window = text[max(start, end - NO_END_WINDOW) : end]
     if window.endswith(".") and NO_END.search(window):
         return True
@@ -79,7 +82,7 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
     begin = start + len(piece) - len(piece.lstrip())
     end = begin + len(stripped)
     if spans and not any(map(str.isalnum, stripped)) and "\n" not in text[spans[-1][1] : begin]:
-        spans[-1] = spans[-1][0], end  # a mark by itself, as after a space too many, ends what is before it
+        spans[-1] = spans[-1][0], end  # a mark by itself, after a superfluous space, ends the sentence before it
     elif len(UNMARKED_LETTER.findall(stripped)) * 2 > len(stripped):
         spans += _phrases(text, begin, end)
     else:
@@ -87,7 +90,7 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
 
 
 def _phrases(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Cuts at white space into pieces of at least `UNMARKED_CHARS`; the last may be shorter."""
+    """Pieces of at least `UNMARKED_CHARS`, cut at white space; the last may be shorter."""
     pieces = []
     for match in re.finditer(r"\s+", text[start:end]):
         at = start + match.start()
@@ -98,17 +101,21 @@ def _phrases(text: str, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def clean_sentence(sentence: str) -> str:
-    """One line: white space runs become one space, a Markdown mark at the beginning goes."""
+    """Sentence on one line: runs of white space become one space, a Markdown mark at the beginning is removed.
+
+    Args:
+        sentence: Span of a text.
+    """
     return MARKUP.sub(lambda match: " " if match.group().isspace() and match.start() else "", sentence).strip()
 
 
 def consecutive_sentences(text: str, min_chars: int = 8, max_chars: int = 200) -> list[tuple[str, str]]:
-    """Neighbouring sentences of a document as pairs, the paper's text-text examples.
+    """Neighbouring sentences of a document as pairs, the text-text examples of the paper.
 
     Args:
         text: The document.
-        min_chars, max_chars: A pair counts only if both sentences are within these lengths after cleaning; too long
-            ones would be cut by the canvas.
+        min_chars: Shortest sentence of a pair, after cleaning.
+        max_chars: Longest sentence of a pair; the canvas would cut longer ones.
     """
     sentences = [clean_sentence(text[start:end]) for start, end in sentence_spans(text)]
     fits = [min_chars <= len(sentence) <= max_chars for sentence in sentences]

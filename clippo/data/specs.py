@@ -36,29 +36,35 @@ def read_spec(cls: type[Spec], spec: Mapping[str, Any]) -> Spec:
 @strict
 @dataclass
 class SourceSpec:
-    """One source of a training or validation mixture, as written in a recipe.
+    """One source of a training or validation mixture, as a recipe writes it.
 
     Args:
-        path: Glob of .parquet, .json, .jsonl, .csv (these three also .gz), .arrow or .tar (WebDataset) files; a folder
-            of pictures with a metadata file; or the name of a data set on the hub.
+        path: File, glob, folder or hub name, see `load_rows`.
         kind: "image_text", or "text_text" for pairs of texts.
-        name: What messages call it; the path by default.
+        name: Name in messages, the path by default.
         weight: Share of the batch; the weights of a mixture sum to 1.
-        split, config: Of a data set on the hub; `split` also of an image folder with folders for its splits.
-        streaming: Read on the fly instead of by random access; WebDataset shards usually are.
-        image_column: Column of the pictures.
-        caption_columns: Column(s) of texts, strings or lists of strings; "json.title" is the field `title` of a column
-            `json`, which is where WebDataset shards keep them. Image-text: one of all captions of a row is drawn each
-            time. Text-text: two different ones are.
-        fields: "all" draws among all captions of all columns; "one" first draws a column, then a caption in it, which
-            is how YFCC's title, description and tags are used.
+        split: Split of a folder or of a data set on the hub.
+        config: Configuration of a data set on the hub.
+        streaming: Read rows as they are needed; large WebDataset sources usually do.
+        image_column: Column of the images.
+        caption_columns: Column or columns of texts, strings or lists of strings. "json.title" is the field `title` of a
+            column `json`, where WebDataset shards keep texts. An image-text sample draws one of all captions of a row,
+            a text-text sample two different ones.
+        fields: "all" draws among the captions of all columns. "one" first draws a column and then a caption in it, as
+            for the title, description and tags of YFCC.
         descriptive_only: Drop captions that describe nothing (file names, dates, camera defaults).
-        text_column: Text-text: column of documents, read as pairs of consecutive sentences.
-        min_chars, max_chars: Lengths of such sentences; longer ones would be cut by the canvas.
+        text_column: Column of documents, read as pairs of consecutive sentences (text-text).
+        min_chars: Shortest sentence of such a pair.
+        max_chars: Longest sentence of such a pair; the canvas would cut longer ones.
 
     Raises:
-        StrictDataclassFieldValidationError: A value of another type.
-        ValueError: Values that do not go together; nothing that is set stays without effect.
+        StrictDataclassFieldValidationError: A value has the wrong type.
+        ValueError: Values do not go together, or one would have no effect.
+
+    Example:
+        >>> from clippo.data import SourceSpec
+        >>> SourceSpec.from_dict({"path": "photos/*.parquet", "caption_columns": "caption"}).columns
+        ['image', 'caption']
     """
 
     path: str
@@ -103,7 +109,7 @@ class SourceSpec:
             )
 
     def _refuse(self, what: str, *names: str) -> None:
-        """An error for options that would have no effect here."""
+        """Raise `ValueError` if an option is set that has no effect here."""
         defaults = {field.name: field.default for field in fields(self)}
         given = [name for name in names if getattr(self, name) != defaults[name]]
         if given:
@@ -116,10 +122,10 @@ class SourceSpec:
 
     @property
     def text_columns(self) -> list[str]:
-        """The columns of documents or captions."""
+        """Columns of documents or captions."""
         return [self.text_column] if self.text_column is not None else list(self.caption_columns)
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read."""
+        """Columns that training reads."""
         return [*([self.image_column] if self.kind == "image_text" else []), *self.text_columns]

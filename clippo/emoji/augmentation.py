@@ -1,6 +1,6 @@
-"""Random views of RGBA pictures for training, without torchvision.
+"""Random views of RGBA images for training, without torchvision.
 
-Evaluation does not pass here: the image processor lays transparent pictures on white by itself.
+Evaluation does not use them: the image processor composites transparent images onto white.
 """
 
 import math
@@ -13,24 +13,33 @@ from torch import Tensor
 
 
 class RandomView:
-    """Scale, shift, small rotation and background colour, drawn for each picture of a batch, in one resampling.
+    """Scale, shift, small rotation and background colour, drawn for each image of a batch, in one resampling.
 
-    No flips: arrows, letters and flags would stop meaning what their text says. Bilinear without antialiasing, as the
-    image processor resizes. A picture's view depends on its seed alone, not on its batch mates.
+    It takes uint8 images (B, H, W, 4), RGBA with straight alpha, and B seeds, by default from torch's global generator.
+    It returns float32 (B, 3, size, size) in [-1, 1]. The view of an image depends on its seed alone.
+
+    Images are not mirrored: arrows, letters and flags would lose their meaning. Resampling is bilinear without
+    antialiasing, as in the image processor.
 
     Args:
-        size: side of the square output in pixels.
-        scale: range of the picture's side relative to the output's.
-        shift: largest shift to each side, as a share of the output's side.
-        degrees: largest rotation to each side.
-        p_color: probability of a random background colour; white otherwise.
+        size: Side of the square output in pixels.
+        scale: Range of the side of the image relative to the output.
+        shift: Largest shift in each direction, as a share of the output side.
+        degrees: Largest rotation in each direction.
+        p_color: Probability of a random background colour; otherwise it is white.
 
-    Call with uint8 pictures (B, H, W, 4), RGBA with straight alpha, and B seeds (drawn from torch's global generator
-    by default); returns float32 (B, 3, size, size) in [-1, 1].
+    Raises:
+        ValueError: An option is out of range, or the images have another format.
+
+    Example:
+        >>> import numpy as np
+        >>> from clippo.emoji import RandomView
+        >>> RandomView(32)(np.zeros((2, 24, 24, 4), np.uint8), seeds=[0, 1]).shape
+        torch.Size([2, 3, 32, 32])
     """
 
-    # Pictures resampled at once: few enough for their floats to stay in the processor's cache, which makes a batch of
-    # 512 three times faster than in one piece.
+    # Images resampled at once. Their floats stay in the cache of the processor, so a batch of 512 is three times faster
+    # than in one piece.
     CHUNK = 16
 
     def __init__(
@@ -42,7 +51,7 @@ class RandomView:
         p_color: float = 0.5,
     ):
         if size < 1:
-            raise ValueError(f"size is a number of pixels, got {size}.")
+            raise ValueError(f"size must be a positive number of pixels, got {size}.")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be a rising range of positive numbers, got {scale}.")
         if not 0 <= p_color <= 1:
@@ -52,11 +61,11 @@ class RandomView:
     def __call__(self, images: np.ndarray | Tensor | list[np.ndarray], seeds: Sequence[int] | None = None) -> Tensor:
         images = _as_batch(images)
         if images.ndim != 4 or images.shape[-1] != 4 or images.dtype != torch.uint8:
-            raise ValueError(f"RandomView takes uint8 (B, H, W, 4) pictures, got {images.dtype} {tuple(images.shape)}.")
+            raise ValueError(f"RandomView takes uint8 (B, H, W, 4) images, got {images.dtype} {tuple(images.shape)}.")
         batch = images.shape[0]
         if seeds is None:
             seeds = torch.randint(2**62, (batch,)).tolist()
-        # A stream of its own: the same seed also drew the text, and the two should not go together.
+        # A stream of its own: the same seed also drew the text, and the two draws must be independent.
         draws = [np.random.default_rng([seed, 1]).random(8, np.float32) for seed in seeds]
         draws = torch.from_numpy(np.stack(draws))  # (B, 8)
         transforms = self._transforms(draws[:, :4])  # (B, 2, 3)
@@ -68,7 +77,7 @@ class RandomView:
         return views
 
     def _transforms(self, draws: Tensor) -> Tensor:
-        """Matrices (B, 2, 3) from output to picture coordinates, both [-1, 1], of uniform draws (B, 4) in [0, 1)."""
+        """Matrices (B, 2, 3) from output to image coordinates, both [-1, 1], of uniform draws (B, 4) in [0, 1)."""
         batch = len(draws)
         angle = (draws[:, 0] * 2 - 1) * math.radians(self.degrees)
         # Uniform in the logarithm, so that shrinking by a factor is as likely as growing by it.
@@ -80,7 +89,7 @@ class RandomView:
         return torch.cat([linear, -linear @ shift], dim=2)
 
     def _view(self, images: Tensor, transforms: Tensor, ground: Tensor, out: Tensor) -> None:
-        """Writes the views of (b, H, W, 4) pictures to `out` (b, 3, S, S)."""
+        """Write the views of (b, H, W, 4) images to `out` (b, 3, S, S)."""
         pixels = images.permute(0, 3, 1, 2).float()  # (b, 4, H, W), channels last in memory
         # Premultiplied, or the black under transparent pixels would bleed into every edge.
         pixels[:, :3] *= pixels[:, 3:] / 255
@@ -95,6 +104,6 @@ def _as_batch(images: np.ndarray | Tensor | list[np.ndarray]) -> Tensor:
     if isinstance(images, list):
         shapes = sorted({np.shape(image) for image in images})
         if len(shapes) > 1:
-            raise ValueError(f"RandomView takes RGBA pictures (H, W, 4) of one size, got shapes {shapes}.")
+            raise ValueError(f"RandomView takes RGBA images (H, W, 4) of one size, got shapes {shapes}.")
         images = np.stack(images)
     return torch.as_tensor(images)

@@ -96,5 +96,5 @@ def test_shifts_repeat_the_border():
         np.testing.assert_array_equal(view, expected)
         moves.add((across, down))
     assert {move for pair in moves for move in pair} == set(range(-3, 4)) and len(moves) > 20
-    with pytest.raises(ValueError, match=r"shift=1\.5 is no share of a picture"):
+    with pytest.raises(ValueError, match=r"shift=1\.5 is not a share of an image"):
         PhotoAugmentation(shift=1.5)

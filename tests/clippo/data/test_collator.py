@@ -69,7 +69,7 @@ def test_augmentation_takes_the_pictures(processor, pairs):
 def test_photos_of_any_size_without_augmentation(processor):
     pairs = [{"image": Image.new("RGB", (40 + i, 20), "red"), "text": text} for i, text in enumerate(TEXTS)]
     assert ContrastiveCollator(processor)(pairs)["pixel_values"].shape == (3, 3, 32, 32)
-    with pytest.raises(ValueError, match=r"RGBA pictures \(H, W, 4\) of one size"):
+    with pytest.raises(ValueError, match=r"RGBA images \(H, W, 4\) of one size"):
         ContrastiveCollator(processor, augment=RandomView(32))(pairs)
 
 

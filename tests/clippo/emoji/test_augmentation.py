@@ -112,7 +112,7 @@ def test_share_of_coloured_backgrounds(p_color):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size is a number of pixels, got 0"),
+        ({"size": 0}, "size must be a positive number of pixels, got 0"),
         ({"size": 8, "scale": (1.2, 0.8)}, "scale must be a rising range"),
         ({"size": 8, "p_color": 2}, "p_color is a probability, got 2"),
     ],
