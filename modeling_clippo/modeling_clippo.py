@@ -25,6 +25,7 @@ from .configuration_clippo import ClippoConfig
 from .initialization_clippo import lecun_normal
 from .loss_clippo import ContrastiveLoss, contrastive_loss, grad_cache
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
+from .pixels_clippo import is_packed
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput
 
 
@@ -143,9 +144,25 @@ class ClippoModel(ClippoPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(
-        self, text_pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+        self,
+        text_pixel_values: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        pixel_values: torch.Tensor | None = None,
+        **kwargs,
     ) -> ClippoVisionOutput:
-        """Embed rendered texts. `pooler_output` (B, E) is the projected vector, not normalised."""
+        """Embed rendered texts. `pooler_output` (B, E) is the projected vector, not normalised.
+
+        The trainer of sentence-transformers cuts "text_" off the name, so rendered texts may be `pixel_values` too.
+        """
+        if (text_pixel_values is None) == (pixel_values is None):
+            raise TypeError("get_text_features takes text_pixel_values, and nothing else is a rendered text.")
+        if text_pixel_values is None:
+            text_pixel_values = pixel_values
+            if not is_packed(pixel_values) and pixel_values.shape[1] != 1:
+                raise ValueError(
+                    f"pixel_values of shape {tuple(pixel_values.shape)} are images; rendered texts have one channel. "
+                    "Pass them as text_pixel_values."
+                )
         return self._features(text_pixel_values, "text", interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
 
     @can_return_tuple

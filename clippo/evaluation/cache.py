@@ -9,15 +9,15 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers.utils import logging
 
 from clippo.data.samples import image_bytes
@@ -42,11 +42,16 @@ def digest(*things: Any) -> str:
 def model_fingerprint(model: torch.nn.Module) -> str:
     """Hashes the configuration of a model and every weight, with its dtype."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in BOOKKEEPING}
-    parts = [digest(config)]
-    for name, tensor in sorted(model.state_dict().items()):
+    return digest(digest(config), *tensor_digests(model.state_dict()))
+
+
+def tensor_digests(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Hashes tensors with their names, dtypes and shapes, in the order of the names."""
+    result = []
+    for name, tensor in sorted(tensors.items()):
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        parts.append(digest(name, str(tensor.dtype), list(tensor.shape), flat.view(torch.uint8).numpy().tobytes()))
-    return digest(*parts)
+        result.append(digest(name, str(tensor.dtype), list(tensor.shape), flat.view(torch.uint8).numpy().tobytes()))
+    return result
 
 
 def processor_fingerprint(processor: Any, **options) -> str:
@@ -81,7 +86,10 @@ def cell_fingerprint(cell: Any) -> str:
 
 
 class EmbeddingCache:
-    """Folder of parts. A part is written atomically, so a killed process leaves no incomplete part.
+    """Folder of parts, each with a checksum.
+
+    A part is written atomically, so a killed process leaves no incomplete part. A part that is damaged counts as
+    missing. If the folder cannot be written, the cache saves no more parts. Both give a warning.
 
     Args:
         folder: Folder of the parts. None turns the cache off.
@@ -95,34 +103,52 @@ class EmbeddingCache:
 
     def __init__(self, folder: str | Path | None):
         self.folder = Path(folder).expanduser() if folder else None
+        self._writable = self.folder is not None
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def load(self, key: str) -> dict[str, torch.Tensor] | None:
-        """Returns the tensors saved under `key`, or None. A damaged file counts as missing, with a warning."""
+        """Returns the tensors saved under `key`, or None."""
         if self.folder is None or not self._path(key).is_file():
             return None
         try:
-            return load_file(self._path(key))
-        except SafetensorError as error:
-            logger.warning(f"The cached part {self._path(key)} is damaged ({error}); it is computed again.")
+            with safe_open(self._path(key), "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                saved = (file.metadata() or {}).get("sha256")
+            reason = "" if saved == _checksum(key, tensors) else "its checksum differs" if saved else "no checksum"
+        except (SafetensorError, OSError) as error:
+            reason = str(error)
+        if reason:
+            logger.warning(f"The cached part {self._path(key)} is damaged ({reason}); it is computed again.")
             return None
+        return tensors
 
     def save(self, key: str, tensors: dict[str, torch.Tensor]) -> None:
         """Saves `tensors` under `key`."""
-        if self.folder is None:
+        if not self._writable:
             return
-        path = self._path(key)
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        try:
+            self._write(self._path(key), tensors, {"sha256": _checksum(key, tensors)})
+        except (SafetensorError, OSError) as error:  # read-only, full, or not a folder
+            self._writable = False
+            logger.warning(f"The cache {self.folder} cannot be written ({error}); new embeddings are not saved.")
+
+    def _write(self, path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            save_file(tensors, temporary, metadata)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _checksum(key: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    return digest(key, *tensor_digests(tensors))
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:

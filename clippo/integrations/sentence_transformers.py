@@ -11,13 +11,22 @@ import torch
 from transformers import AutoModel, AutoProcessor
 
 try:
+    from sentence_transformers.base.modality import is_image_url_or_path
     from sentence_transformers.base.modules import InputModule
 except ImportError as error:
     raise ImportError("This needs sentence-transformers: pip install 'clippo[sentence-transformers]'.") from error
 
 
+# The trainer of sentence-transformers finds the features of a column by a few known names. It would read the column
+# "anchor_text_pixel_values" as pixel values of a column "anchor_text", so texts are called what other models call them.
+TEXTS, IMAGES = "input_ids", "pixel_values"
+
+
 class ClippoSentenceModule(InputModule):
     """Embeds texts and images of one list as projected vectors.
+
+    A string is an image if it ends like an image file and names a file or a URL, as everywhere in
+    sentence-transformers. All other strings are texts.
 
     Args:
         model: `ClippoModel`.
@@ -43,23 +52,23 @@ class ClippoSentenceModule(InputModule):
 
     def preprocess(self, inputs: list, prompt: str | None = None, **kwargs) -> dict[str, torch.Tensor]:
         """Returns pixel values of both kinds, and the places in `inputs` that they belong to."""
-        is_text = [isinstance(item, str) for item in inputs]
+        is_text = [isinstance(item, str) and not is_image_url_or_path(item) for item in inputs]
         features: dict[str, torch.Tensor] = {}
         texts = [(prompt or "") + item for item, text in zip(inputs, is_text, strict=True) if text]
         images = [item for item, text in zip(inputs, is_text, strict=True) if not text]
         if texts:
-            features |= self.processor(text=texts, return_tensors="pt")
+            features[TEXTS] = self.processor(text=texts, return_tensors="pt")["text_pixel_values"]
         if images:
-            features |= self.processor(images=images, return_tensors="pt")
+            features[IMAGES] = self.processor(images=images, return_tensors="pt")["pixel_values"]
         return {**features, "is_text": torch.tensor(is_text)}
 
     def forward(self, features: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor]:
         """Adds `sentence_embedding` (B, E), without normalization."""
         parts = {}
-        if "text_pixel_values" in features:
-            parts[True] = self.model.get_text_features(features["text_pixel_values"]).pooler_output
-        if "pixel_values" in features:
-            parts[False] = self.model.get_image_features(features["pixel_values"]).pooler_output
+        if TEXTS in features:
+            parts[True] = self.model.get_text_features(features[TEXTS]).pooler_output
+        if IMAGES in features:
+            parts[False] = self.model.get_image_features(features[IMAGES]).pooler_output
         is_text = features["is_text"]
         some = next(iter(parts.values()))
         embeddings = some.new_zeros(len(is_text), some.shape[-1])
