@@ -33,6 +33,11 @@ class ContrastiveLoss(NamedTuple):
     hit_per_pair: torch.Tensor  # (K*n,) detached, the share of the two directions in which the partner ranks first
 
 
+# PyTorch 2.13 renamed these functions and warns about the old names; older releases have only the old ones.
+_all_gather = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or getattr(dist, "reduce_scatter_tensor", None)
+
+
 class Shares(NamedTuple):
     """Rows of the global batch on each process."""
 
@@ -55,7 +60,7 @@ class Shares(NamedTuple):
             return own
         longest = max(self.rows)
         everybody = own.new_empty(len(self.rows) * longest, own.shape[1])
-        dist.all_gather_single(everybody, F.pad(own, (0, 0, 0, longest - len(own))))
+        _all_gather(everybody, F.pad(own, (0, 0, 0, longest - len(own))))
         if self.total == len(everybody):
             return everybody
         parts = everybody.split(longest)
@@ -70,7 +75,7 @@ class Shares(NamedTuple):
             parts = everybody.split(self.rows)
             everybody = torch.cat([F.pad(part, (0, 0, 0, longest - len(part))) for part in parts])
         own = everybody.new_empty(longest, everybody.shape[1])
-        dist.reduce_scatter_single(own, everybody)
+        _reduce_scatter(own, everybody)
         return own[: self.rows[self.rank]]
 
     def reduce(self, values: torch.Tensor, operation) -> torch.Tensor:
@@ -86,7 +91,7 @@ def _agree(images: torch.Tensor, texts: torch.Tensor, gather: bool) -> tuple[Sha
     if gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         rank, world = dist.get_rank(), dist.get_world_size()
         everybody = torch.empty(world, 2, dtype=torch.int64, device=images.device)
-        dist.all_gather_single(everybody, torch.tensor(counts, device=images.device))
+        _all_gather(everybody, torch.tensor(counts, device=images.device))
         counts = everybody.tolist()
     total, all_texts = (sum(column) for column in zip(*counts, strict=True))
     sets = all_texts // max(total, 1)
