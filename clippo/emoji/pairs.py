@@ -77,8 +77,9 @@ class EmojiPairs(KeyedDataset):
         self.split, self.sampling, self.p_name, self.p_join = split, sampling, p_name, p_join
         self.texts_per_image, self.anchor = texts_per_image, anchor
         self._check(languages, max_sharing)
-        check_folder(Path(folder))
-        pictures = parquet.read_table(Path(folder) / FILES[0])
+        self.folder = Path(folder)
+        check_folder(self.folder)
+        pictures = parquet.read_table(self.folder / FILES[0])
         self.picture_ids: list[str] = pictures["id"].to_pylist()
         self.emoji: list[str] = pictures["emoji"].to_pylist()
         # Decoded once: an epoch takes seconds, and decoding the PNGs again would be most of it.

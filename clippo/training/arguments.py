@@ -115,6 +115,22 @@ class StepArguments:
     )
 
 
+@dataclass
+class ResumeArguments:
+    """Resumption of a stopped run.
+
+    Example:
+        >>> from clippo.training.arguments import ResumeArguments
+        >>> ResumeArguments().resume_anyway
+        False
+    """
+
+    resume_anyway: bool = field(
+        default=False,
+        metadata={"help": "Resume although data, settings or library versions differ from those of the checkpoint."},
+    )
+
+
 def from_json(name: str, value: Any, kind: type) -> Any:
     """Returns a structured argument: unchanged from YAML or Python, parsed when it is text from a command line.
 

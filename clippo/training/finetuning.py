@@ -5,6 +5,7 @@ import re
 import torch
 from transformers import Trainer
 
+from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.meters import WaitClock
 from clippo.training.optimization import decay_parameter_names
 
@@ -51,7 +52,7 @@ def depth_of(name: str, num_layers: int) -> int:
     return 0 if "vision_model.embeddings." in name else num_layers + 1
 
 
-class FineTuningTrainer(EvalDataMixin, Trainer):
+class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
     """Trainer with layer-wise learning-rate decay that reports the share of its time spent waiting for data.
 
     It logs `data_wait_share` at the end of training. Texts are rendered within that time unless workers do it.
@@ -60,6 +61,7 @@ class FineTuningTrainer(EvalDataMixin, Trainer):
         layer_decay: The rate at depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
             last LayerNorm (d = L + 1). 1 gives all layers one rate.
         eval_collator: Replaces the data collator in evaluation, where images are not augmented.
+        settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
     Raises:
         ValueError: `layer_decay` is not in (0, 1].

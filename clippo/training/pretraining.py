@@ -8,6 +8,7 @@ stopped run.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.surgery import inflate_patch_embedding, resize_canvas
-from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_command
-from clippo.training.checkpoints import checkpoint_to_resume
+from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
 from clippo.training.optimization import OptimizerArguments
+from clippo.training.processes import RunRefusedError
+from clippo.training.run_lock import run_lock
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 from clippo.visualization.curves import draw_curves
 
@@ -145,8 +147,11 @@ def pretrain(
     training_args: TrainingArguments,
     step_args: StepArguments | None = None,
     optimizer_args: OptimizerArguments | None = None,
+    resume_args: ResumeArguments | None = None,
 ) -> ContrastiveTrainer:
-    """Trains, evaluates, and saves model, processor and curves to `output_dir`; resumes from the last checkpoint there.
+    """Trains, saves model, processor and curves to `output_dir`, and evaluates.
+
+    The run resumes from the newest whole checkpoint in `output_dir`, which it holds alone.
 
     Args:
         model_args: Model to train.
@@ -154,22 +159,31 @@ def pretrain(
         training_args: Arguments of `transformers.Trainer`; unused columns are kept and small last batches dropped.
         step_args: Computation of a step.
         optimizer_args: Optimizer and schedule.
+        resume_args: Resumption of a stopped run.
 
     Returns:
         The trainer after training.
+
+    Raises:
+        RunInProgressError: Another run holds `output_dir`.
+        IncompleteCheckpointError, ChangedRunError: The run cannot be resumed, see `CheckpointMixin.find_checkpoint`.
     """
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # columns hold images and strings; the collator makes the tensors
     training_args.dataloader_drop_last = True  # the loss of a small last batch has another scale
-    trainer = _build_trainer(model_args, data_args, training_args, step_args or StepArguments(), optimizer_args)
-    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
-    trainer.save_model()
-    trainer.save_metrics("train", result.metrics)
-    if trainer.eval_dataset is not None:
-        trainer.save_metrics("eval", trainer.evaluate())
-    trainer.save_state()
-    if trainer.is_world_process_zero():
-        _draw_curves(Path(training_args.output_dir))
+    step_args, resume_args = step_args or StepArguments(), resume_args or ResumeArguments()
+    with run_lock(training_args):
+        trainer = _build_trainer(model_args, data_args, training_args, step_args, optimizer_args)
+        result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_args.resume_anyway))
+        trainer.save_model()
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+        # Whatever fails from here on, the model is saved.
+        if trainer.eval_dataset is not None:
+            trainer.save_metrics("eval", trainer.evaluate())
+            trainer.save_state()
+        if trainer.is_world_process_zero():
+            _draw_curves(Path(training_args.output_dir))
     return trainer
 
 
@@ -199,17 +213,30 @@ def _build_trainer(
         optimizer_arguments=optimizer_args,
         micro_batch_size=step_args.micro_batch_size,
         max_skipped=data_args.max_skipped,
+        settings=_settings(model_args, data_args, optimizer_args),
     )
+
+
+def _settings(model_args: ModelArguments, data_args: DataArguments, optimizer_args: OptimizerArguments | None) -> dict:
+    """Returns the settings that change the weights, without paths of the data, which may be moved."""
+    model, data = asdict(model_args), asdict(data_args)
+    del model["canvas_format"], data["max_skipped"], data["validation"]
+    data["sources"] = [{name: value for name, value in spec.items() if name != "path"} for spec in data["sources"]]
+    return {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
 
 
 def _draw_curves(folder: Path) -> None:
     try:
         draw_curves([folder], folder / "training.png")
-    except (ImportError, ValueError) as error:  # matplotlib is an extra, and a short run may have logged nothing
+    except Exception as error:  # matplotlib is an extra, and a short run may have logged nothing
         logger.info("No curves are drawn: %s", error)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `clippo pretrain` with the given command line (default: `sys.argv[1:]`)."""
-    kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
-    pretrain(*parse_command(kinds, argv, usage=__doc__))
+    kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments, ResumeArguments)
+    arguments = parse_command(kinds, argv, usage=__doc__)
+    try:
+        pretrain(*arguments)
+    except (FileNotFoundError, RunRefusedError) as error:
+        raise SystemExit(f"error: {error}") from error

@@ -15,6 +15,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.adafactor import local_part
+from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.finetuning import EvalDataMixin, require_finite
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
 from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
@@ -68,7 +69,7 @@ class StreamResume(TrainerCallback):
             self.stream.skip_batches = state.global_step * args.gradient_accumulation_steps
 
 
-class ContrastiveTrainer(EvalDataMixin, Trainer):
+class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
     """Trainer for pairs: exact mixtures, large batches in little memory, the paper's optimizer, meters.
 
     It adds to Trainer's logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second` and
@@ -80,6 +81,7 @@ class ContrastiveTrainer(EvalDataMixin, Trainer):
         optimizer_arguments: The paper's optimizer and schedule, or Trainer's own (the default).
         micro_batch_size: Number of images encoded at a time (GradCache); the loss is still over the whole batch.
         max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
+        settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
     Raises:
         FloatingPointError: The loss, or a weight about to be saved, is not finite. The weights are not saved.

@@ -25,7 +25,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
@@ -50,8 +49,10 @@ from clippo.tasks.glue.results import (
     write_json,
     write_report,
 )
-from clippo.training.arguments import parse_command
+from clippo.training.arguments import ResumeArguments, parse_command
 from clippo.training.finetuning import FineTuningTrainer
+from clippo.training.processes import RunRefusedError
+from clippo.training.run_lock import run_lock
 
 logger = logging.getLogger(__name__)
 
@@ -185,9 +186,14 @@ def score_prediction(task: str, prediction: EvalPrediction) -> dict[str, float]:
 
 
 def finetune_task(
-    args: GlueArguments, task: str, seed: int, base: TrainingArguments, splits: Mapping[str, Dataset]
+    args: GlueArguments,
+    task: str,
+    seed: int,
+    base: TrainingArguments,
+    splits: Mapping[str, Dataset],
+    resume_anyway: bool = False,
 ) -> dict[str, float]:
-    """Runs one task with one seed. Resumes from the last checkpoint and does not repeat a finished run.
+    """Runs one task with one seed. Resumes from the newest whole checkpoint and does not repeat a finished run.
 
     Args:
         args: Model and options.
@@ -195,6 +201,7 @@ def finetune_task(
         seed: Seed of the run.
         base: Arguments of all runs.
         splits: Splits as `load_glue` returns them.
+        resume_anyway: Whether to resume with other data or library versions than those of the checkpoint.
 
     Returns:
         Scores of the best checkpoint (for MNLI on both evaluation sets), and `epochs`, `data_wait_share` and `seconds`
@@ -216,7 +223,7 @@ def finetune_task(
         write_json(folder / "run.json", run)
     set_seed(seed)
     trainer, evaluation = _build_trainer(args, task, training_args, splits)
-    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
+    result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_anyway))
     scores = _evaluate(trainer, task, evaluation)
     scores |= {"epochs": result.metrics["epoch"]}  # Early stopping makes them fewer than num_train_epochs.
     scores |= {"data_wait_share": result.metrics["data_wait_share"], "seconds": result.metrics["train_runtime"]}
@@ -270,7 +277,9 @@ def _evaluate(trainer: FineTuningTrainer, task: str, evaluation: Mapping[str, Da
     return scores
 
 
-def finetune_glue(args: GlueArguments, training_args: TrainingArguments) -> dict[str, Any]:
+def finetune_glue(
+    args: GlueArguments, training_args: TrainingArguments, resume_args: ResumeArguments | None = None
+) -> dict[str, Any]:
     """Runs all tasks and seeds one after another and updates results.json and results.md after every task.
 
     Tasks that an earlier call with the same label wrote to results.json are kept.
@@ -278,6 +287,7 @@ def finetune_glue(args: GlueArguments, training_args: TrainingArguments) -> dict
     Args:
         args: Model, tasks and seeds.
         training_args: `GlueTrainingArguments`, or any other TrainingArguments, for all runs.
+        resume_args: Resumption of a stopped run.
 
     Returns:
         Content of results.json. Each task has the number of rows and of truncated rows, the scores of the baselines
@@ -287,7 +297,14 @@ def finetune_glue(args: GlueArguments, training_args: TrainingArguments) -> dict
     Raises:
         FileNotFoundError: The model or a file of the data does not exist.
         ValueError: A task or layout is unknown, or no seed or no model is given.
+        RunInProgressError: Another run holds `output_dir`.
+        IncompleteCheckpointError, ChangedRunError: The run cannot be resumed, see `CheckpointMixin.find_checkpoint`.
     """
+    with run_lock(training_args):
+        return _finetune_all(args, training_args, (resume_args or ResumeArguments()).resume_anyway)
+
+
+def _finetune_all(args: GlueArguments, training_args: TrainingArguments, resume_anyway: bool) -> dict[str, Any]:
     tasks, seeds = _checked_tasks_and_seeds(args)
     tokenizer = load_tokenizer(args)
     folder = Path(training_args.output_dir)
@@ -299,7 +316,7 @@ def finetune_glue(args: GlueArguments, training_args: TrainingArguments) -> dict
         entry["cut"] = {split: count_truncated(rows, tokenizer) for split, rows in splits.items()}
         if args.baselines:
             entry["baselines"] = baseline_scores(task, splits)
-        runs = [finetune_task(args, task, seed, training_args, splits) for seed in seeds]
+        runs = [finetune_task(args, task, seed, training_args, splits, resume_anyway) for seed in seeds]
         run = json.loads((folder / task / f"seed-{seeds[0]}" / "run.json").read_text(encoding="utf-8"))
         report["tasks"][task] = {**entry, "seeds": seeds, "runs": runs, "scores": summarize(runs), "arguments": run}
         logger.info("%s: %s", task, report["tasks"][task]["scores"])
@@ -328,8 +345,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name. Default: those of the process.
     """
-    args, training_args = parse_command((GlueArguments, GlueTrainingArguments), argv, usage=__doc__)
+    arguments = parse_command((GlueArguments, GlueTrainingArguments, ResumeArguments), argv, usage=__doc__)
     try:
-        print(markdown_table(finetune_glue(args, training_args)))
-    except FileNotFoundError as error:
+        print(markdown_table(finetune_glue(*arguments)))
+    except (FileNotFoundError, RunRefusedError) as error:
         raise SystemExit(f"error: {error}") from error

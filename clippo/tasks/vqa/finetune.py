@@ -8,7 +8,7 @@ interrupted run.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
-from clippo.training.arguments import ModelArguments, from_json, parse_command
-from clippo.training.checkpoints import checkpoint_to_resume
+from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
 from clippo.training.finetuning import FineTuningTrainer
+from clippo.training.processes import RunRefusedError
+from clippo.training.run_lock import run_lock
 
 logger = logging.getLogger(__name__)
 
@@ -198,29 +199,39 @@ class AnswerMetrics:
 
 
 def finetune_vqa(
-    model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
+    model_args: VqaModelArguments,
+    data_args: VqaDataArguments,
+    training_args: TrainingArguments,
+    resume_args: ResumeArguments | None = None,
 ) -> FineTuningTrainer:
-    """Trains, evaluates and saves model and processor to `output_dir`; resumes from the last checkpoint there.
+    """Trains, evaluates and saves model and processor to `output_dir`; resumes from the newest whole checkpoint there.
 
     Args:
         model_args: Model arguments.
         data_args: Data arguments.
         training_args: TrainingArguments of transformers.
+        resume_args: Resumption of a stopped run.
 
     Raises:
         FileNotFoundError: `init_from` or a file of the data does not exist.
+        RunInProgressError: Another run holds `output_dir`.
+        IncompleteCheckpointError, ChangedRunError: The run cannot be resumed, see `CheckpointMixin.find_checkpoint`.
     """
     if model_args.init_from:
         find_model(model_args.init_from)
     set_seed(training_args.seed)
     training_args.remove_unused_columns = False  # The columns are images and strings, which the collator draws.
-    trainer = _build_trainer(model_args, data_args, training_args)
-    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
-    trainer.save_model()
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_metrics("eval", trainer.evaluate())
-    trainer.save_state()
-    trainer.processing_class.save_pretrained(Path(training_args.output_dir))
+    resume_anyway = (resume_args or ResumeArguments()).resume_anyway
+    with run_lock(training_args):
+        trainer = _build_trainer(model_args, data_args, training_args)
+        result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_anyway))
+        trainer.save_model()
+        trainer.processing_class.save_pretrained(Path(training_args.output_dir))
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+        # Whatever fails from here on, the model is saved.
+        trainer.save_metrics("eval", trainer.evaluate())
+        trainer.save_state()
     return trainer
 
 
@@ -252,7 +263,17 @@ def _build_trainer(
         compute_metrics=AnswerMetrics(validation, vocabulary),
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
+        settings=_settings(model_args, data_args),
     )
+
+
+def _settings(model_args: VqaModelArguments, data_args: VqaDataArguments) -> dict[str, Any]:
+    """Returns the settings that change the weights, without paths of the data, which may be moved."""
+    model, data = asdict(model_args), asdict(data_args)
+    for name in ("train", "validation", "max_eval_questions"):
+        del data[name]
+    del model["canvas_format"]
+    return {"model": model, "data": data}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -261,9 +282,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name. Default: those of the process.
     """
-    kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments)
-    model_args, data_args, training_args = parse_command(kinds, argv, usage=__doc__)
+    kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments, ResumeArguments)
+    arguments = parse_command(kinds, argv, usage=__doc__)
     try:
-        finetune_vqa(model_args, data_args, training_args)
-    except FileNotFoundError as error:
+        finetune_vqa(*arguments)
+    except (FileNotFoundError, RunRefusedError) as error:
         raise SystemExit(f"error: {error}") from error
