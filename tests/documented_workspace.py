@@ -1,0 +1,155 @@
+"""A folder with everything that the documented commands name, in miniature: data sets, models, an image."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from PIL import Image as PILImage
+
+import clippo
+
+from .clippo.emoji_miniature import build, cldr_folder  # noqa: F401
+from .documented import ROOT
+from .tiny import save_tiny
+
+EMOJI_LANGUAGES = ("en", "de", "es", "fr", "pt", "id", "ru", "ar", "hi", "zh", "ja", "ko", "th", "el")
+TATOEBA = (
+    *("afr", "ara", "ben", "bul", "cmn", "deu", "ell", "est", "eus", "fin", "fra", "heb", "hin", "hun", "ind", "ita"),
+    *("jav", "jpn", "kat", "kaz", "kor", "mal", "mar", "nld", "pes", "por", "rus", "spa", "swh", "tam", "tel", "tgl"),
+    *("tha", "tur", "urd", "vie"),
+)
+WORDS = ("the", "old", "house", "stands", "beside", "a", "quiet", "river", "and", "nobody", "remembers", "when", "why")
+GLUE = {
+    "cola": ("sentence",),
+    "sst2": ("sentence",),
+    "mrpc": ("sentence1", "sentence2"),
+    "stsb": ("sentence1", "sentence2"),
+    "rte": ("sentence1", "sentence2"),
+    "wnli": ("sentence1", "sentence2"),
+    "qqp": ("question1", "question2"),
+    "qnli": ("question", "sentence"),
+    "mnli": ("premise", "hypothesis"),
+}
+# A text model as recipes/text_pairs.yaml makes it, but small.
+TEXT_MODEL = dict(image_size=224, num_channels=1, skip_blank_patches=True)
+
+
+def sentence(seed: int, words: int = 8) -> str:
+    """Random words of a small vocabulary."""
+    return " ".join(np.random.default_rng(seed).choice(WORDS, words))
+
+
+def picture(seed: int, side: int = 16) -> dict:
+    """A PNG of noise, as a cell of an image column."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    PILImage.fromarray(pixels).save(stream, "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def write(path: Path, rows: list[dict], features: Features | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+def write_captions(data: Path) -> None:
+    """Flickr8k, and the pairs of the page on pretraining."""
+    texts = {name: List(Value("string")) for name in ("captions", "captions_ar", "captions_de", "captions_nl")}
+    texts |= {name: Value("string") for name in ("multi30k_fr", "multi30k_cs")}
+    for number, split in enumerate(("train", "validation", "test")):
+        rows = [
+            {"image": picture(i + 100 * number)}
+            | {
+                name: [sentence(5 * i + k) for k in range(5)] if isinstance(kind, List) else sentence(i)
+                for name, kind in texts.items()
+            }
+            for i in range(24)
+        ]
+        write(data / f"flickr8k/{split}-00000.parquet", rows, Features({"image": Image(), **texts}))
+        pairs = [{"image": row["image"], "caption": row["captions"][0]} for row in rows]
+        columns = Features({"image": Image(), "caption": Value("string")})
+        write(data.parent / f"pairs/{split}.parquet", pairs, columns)
+
+
+def write_texts(data: Path) -> None:
+    """Books, speeches, WikiText, phrases, GLUE, STS and translations."""
+    documents = [{"text": ". ".join(sentence(i + k, 12).capitalize() for k in range(30)) + "."} for i in range(12)]
+    for name in ("books/train", "books/validation", "speeches/train", "wikitext/validation", "wikitext/test"):
+        write(data / f"{name}.parquet", documents)
+    for name in ("seven", "three", "sixteen", "tasks"):
+        views = [{"views": [sentence(i), sentence(i + 1)]} for i in range(300)]
+        write(data / f"text_views/{name}/train.parquet", views)
+    for task, columns in GLUE.items():
+        kind = float if task == "stsb" else int
+        rows = [{c: sentence(7 * i + k) for k, c in enumerate(columns)} | {"label": kind(i % 2)} for i in range(16)]
+        splits = ("validation_matched", "validation_mismatched") if task == "mnli" else ("validation", "test")
+        for split in ("train_subset" if task == "qqp" else "train", *splits):
+            write(data / f"glue/{task}/{split}.parquet", rows)
+    pairs = [{"sentence1": sentence(i), "sentence2": sentence(i + 1), "label": i / 4} for i in range(20)]
+    write(data / "stsb_multi_mt/test.parquet", [{"lang": lang, **row} for lang in ("de", "fr") for row in pairs])
+    rows = [{"lang": lang, "sentence": sentence(i), "english": sentence(i + 9)} for lang in TATOEBA for i in range(3)]
+    write(data / "tatoeba/test.parquet", rows)
+
+
+def write_classes(data: Path) -> None:
+    """CIFAR-10 and flowers."""
+    for name, column, splits in (("cifar10", "img", ("train_10k", "test")), ("flowers", "image", ("train", "test"))):
+        features = Features({column: Image(), "label": ClassLabel(names=["ant", "bee", "cat"])})
+        for split in splits:
+            rows = [{column: picture(i), "label": i % 3} for i in range(90)]
+            write(data / f"{name}/{split}.parquet", rows, features)
+
+
+def write_questions(data: Path) -> None:
+    """Questions about images, grouped by image."""
+    kinds = {"image": Image(), "questions": List(Value("string")), "answers": List(Value("string"))}
+    for name in ("easy_vqa", "daquar"):
+        for split in ("train", "test"):
+            rows = [
+                {"image": picture(i), "questions": ["is it red?", "what shape is it?"], "answers": ["yes", "circle"]}
+                for i in range(16)
+            ]
+            write(data / f"{name}/{split}.parquet", rows, Features(kinds))
+
+
+def write_models(folder: Path) -> None:
+    """Folders that the commands take as models."""
+    for name in ("MODEL", "FOLDER", "my-model", "runs/flickr8k", "models/clippo_b16_100c4", "clippo-b16"):
+        save_tiny(folder / name, processor={"overflow": "ignore"}, skip_blank_patches=True)
+    for name in ("runs/text_pairs", "runs/text_pairs_long"):
+        save_tiny(folder / name, processor={"overflow": "ignore"}, **TEXT_MODEL)
+    save_tiny(folder / "runs/flickr8k_from_text", image_size=[112, 224], skip_blank_patches=True)
+    save_tiny(folder / "runs/glue/qqp/seed-0", clippo.ClippoForSequenceClassification)
+    vqa = dict(id2label={0: "yes", 1: "circle"}, label2id={"yes": 0, "circle": 1})
+    for name in ("runs/easy_vqa", "runs/easy_vqa_augmented"):
+        save_tiny(folder / name, clippo.ClippoForVisualQuestionAnswering, attention="eager", **vqa)
+
+
+def write_emoji(folder: Path) -> None:
+    """The emoji data set with the texts of one language in all the languages of the recipes."""
+    path = folder / "annotations.parquet"
+    rows = Dataset.from_parquet(str(path))
+    english = [row for row in rows if row["language"] == "en"]
+    every = [{**row, "language": language} for language in EMOJI_LANGUAGES for row in english]
+    Dataset.from_list(every, features=rows.features).to_parquet(path)
+
+
+@pytest.fixture(scope="session")
+def workspace(build, tmp_path_factory):  # noqa: F811
+    """Working directory of the documented commands."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for name in ("docs", "checkpoints", "recipes", "scripts"):
+        os.symlink(ROOT / name, folder / name)
+    data = folder / "data"
+    build(data / "emoji", held_out=0.25)
+    write_emoji(data / "emoji")
+    write_captions(data)
+    write_texts(data)
+    write_classes(data)
+    write_questions(data)
+    write_models(folder)
+    PILImage.open(io.BytesIO(picture(0)["bytes"])).save(folder / "photo.png")
+    return folder

@@ -1,0 +1,168 @@
+"""Every documented command runs in a shorter form, in a workspace with miniatures of what it names.
+
+`SHORT` maps the `clippo` form of each documented command to its shortened form. A command that the table does not know
+fails, and so does an entry that no page documents. Commands that need the network or a GPU name local files instead, or
+are only parsed; the table says which.
+"""
+
+import shlex
+from typing import NamedTuple
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import get_args_parser
+
+from clippo import cli
+from clippo.training import pretraining
+
+from .clippo.emoji_miniature import PretendFont, build, cldr_folder  # noqa: F401
+from .documented import PAGES, ROOT, blocks, documented_commands, normal
+from .documented_workspace import workspace  # noqa: F401
+
+
+class Short(NamedTuple):
+    """Shortened form of a documented command.
+
+    Args:
+        extra: Words to append. Of two values of one option the last one counts.
+        replace: Words of the command -> words that exist in the workspace.
+        parsed: Reason why the command is only parsed.
+        after: Documented command to run first, in its shortened form.
+    """
+
+    extra: str = ""
+    replace: dict[str, str] = {}
+    parsed: str = ""
+    after: str = ""
+
+
+STEP = "--max_steps 1 --per_device_train_batch_size 4 --per_device_eval_batch_size 4 --bf16 false --report_to none"
+PRETRAIN = Short(f"{STEP} --eval_strategy no")
+MIXTURE = Short(f"{STEP} --eval_strategy no --per_device_train_batch_size 20")  # a row of each source at least
+GPU = Short("--bf16 false --use_cpu", parsed="needs GPUs")
+RECIPE = Short(parsed="RECIPE is any recipe", replace={"RECIPE": "flickr8k"})
+VQA = Short(f"{STEP} --num_train_epochs 1 --eval_strategy no")
+GLUE = Short(
+    f"{STEP} --data_dir data/glue --seeds 0 --eval_strategy no --save_strategy no --load_best_model_at_end false"
+)
+PHRASES = Short(replace={"FILES": "data/books/train.parquet", "TASKS": "data/glue/sst2/train.parquet"})
+EVALUATE = "--cache '' --progress false"
+CLASSES = Short(f"--data data/cifar10 --image img --split test {EVALUATE}")
+CAPTIONS = Short(f"--data data/flickr8k --split test --captions de=captions_de ja=captions_ar sw=captions {EVALUATE}")
+TINY_NPZ = str(ROOT / "tests" / "goldens" / "tiny_params.npz")
+
+
+def npz(name: str) -> Short:
+    """A released checkpoint, replaced by the tiny one of the goldens."""
+    return Short("--font default", {name: TINY_NPZ})
+
+
+# Pages whose snippets need packages that the tests do not install.
+EXTRAS = {"integrations.md": ("sentence_transformers", "faiss")}
+PAIRS = 'clippo pretrain --preset Ti/16 --sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\''
+BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 1000"
+
+SHORT = {
+    # README and pretraining
+    "clippo pretrain emoji_english": PRETRAIN,
+    "clippo pretrain emoji --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
+    f"{PAIRS} {BATCH} --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),
+    f'{PAIRS} --validation \'{{"path": "pairs/validation*.parquet", "caption_columns": "caption"}}\' {BATCH} '
+    "--eval_strategy epoch --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),
+    "clippo pretrain flickr8k": MIXTURE,
+    "clippo pretrain flickr8k_smoke": PRETRAIN,
+    "clippo pretrain flickr8k_smoke --output_dir runs/smoke_two": PRETRAIN,
+    "clippo pretrain flickr8k_smoke --per_device_train_batch_size 64 --output_dir runs/smoke_one": PRETRAIN,
+    "clippo pretrain flickr8k_from_text": MIXTURE,
+    "clippo pretrain text_pairs": MIXTURE,
+    "clippo pretrain text_pairs_long": MIXTURE,
+    "clippo pretrain coco_sanity": GPU,
+    "clippo pretrain laion400m_b16": GPU,
+    "clippo pretrain laion400m_b16 --per_device_train_batch_size 160": GPU,
+    "clippo pretrain paper_b16": GPU,
+    "clippo pretrain RECIPE": RECIPE,
+    "clippo plan --preset L/16 --global_batch 32768 --gpus 64": Short(),
+    # fine-tuning
+    "clippo finetune glue --model FOLDER --tasks all --output_dir runs/glue": GLUE,
+    "clippo finetune glue --model FOLDER --tasks mrpc stsb --data_dir data/glue --seeds 0 1 2 --pair_layout two_canvas "
+    "--output_dir runs/glue": GLUE._replace(extra=f"{GLUE.extra} --output_dir runs/glue_two_canvas"),
+    "clippo finetune vqa easy_vqa": VQA,
+    "clippo finetune vqa easy_vqa --init_from runs/easy_vqa --output_dir runs/easy_vqa_augmented --num_train_epochs 14 "
+    "--learning_rate 1.5e-3 --flip true --shift 0.12 --seed 1": VQA,
+    "clippo finetune vqa daquar --blind picture": VQA,
+    "clippo finetune vqa --init_from FOLDER --image_size 384 --loss binary --answers 3129 --normalize_answers true "
+    "--train questions.json,annotations.json,train2014 "
+    "--validation val_questions.json,val_annotations.json,val2014 --output_dir runs/vqav2": Short(
+        f"{VQA.extra} --image_size 64 --train data/daquar/train.parquet --validation data/daquar/test.parquet"
+    ),
+    # official checkpoints
+    "clippo convert --checkpoint clippo_b16_yfcc100m_i21k_init_25c4 --output_dir clippo-b16": npz(
+        "clippo_b16_yfcc100m_i21k_init_25c4"
+    ),
+    "clippo convert --checkpoint $NAME --output_dir models/$NAME": npz("$NAME"),
+    "clippo convert --checkpoint clippo_b16_100c4 --output_dir models/clippo_b16_100c4": npz("clippo_b16_100c4"),
+}
+
+
+def run(command: str) -> None:
+    """Run the shortened form of a documented command in the working directory."""
+    short = SHORT[command]
+    if short.after:
+        run(short.after)
+    words = [word for part in shlex.split(command)[1:] for word in shlex.split(short.replace.get(part, "")) or [part]]
+    cli.main([*words, *shlex.split(short.extra)])
+
+
+COMMANDS = sorted({normal(command) for command in documented_commands() if normal(command).startswith("clippo ")})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, workspace, cldr_folder, monkeypatch):  # noqa: F811
+    if not any(command.startswith(f"clippo {name} ") for name in cli.COMMANDS):
+        pytest.skip("the command is not registered yet")
+    assert command in SHORT, f"Add a shortened form of `{command}` to SHORT in {__file__}."
+    monkeypatch.chdir(workspace)
+    if SHORT[command].parsed:
+        calls = []
+        monkeypatch.setattr(pretraining, "pretrain", lambda *arguments: calls.append(arguments))
+        run(command)
+        assert len(calls) == 1
+    else:
+        run(command)
+
+
+def test_the_table_has_no_other_commands():
+    assert sorted(set(SHORT) - set(COMMANDS)) == []
+
+
+@pytest.mark.parametrize("command", sorted(documented_commands()))
+def test_launcher(command, monkeypatch):
+    """Launchers, make and pip understand the documented words."""
+    monkeypatch.chdir(ROOT)
+    program, *words = shlex.split(command)
+    if program == "torchrun":
+        assert get_args_parser().parse_args(words).nproc_per_node == "2"
+    elif program == "accelerate":
+        assert (ROOT / launch_command_parser().parse_args(words[1:]).config_file).is_file()
+    elif program == "make":
+        assert f"\n{words[0]}: " in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif program == "pip":
+        extras = [word.partition("[")[2].rstrip("]") for word in words if "[" in word]
+        setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+        assert [extra for extra in extras if f'    "{extra}": [' not in setup] == []
+
+
+def snippets() -> list:
+    """Pages with Python code."""
+    return [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.parametrize("page", snippets(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_snippets(page, workspace, monkeypatch):  # noqa: F811
+    """The blocks of a page run one after the other, as a reader would paste them."""
+    for package in EXTRAS.get(page.name, ()):
+        pytest.importorskip(package)
+    monkeypatch.chdir(workspace)
+    names = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
