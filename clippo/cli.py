@@ -25,6 +25,7 @@ COMMANDS = {
     "finetune glue": Command("clippo.tasks.glue.finetune:main", "Fine-tune and evaluate a model on GLUE."),
     "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
     "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
+    "evaluate emoji": Command("clippo.emoji.evaluation:main", "Measure an emoji search by script and by split."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
     "plan": Command("clippo.training.planning:main", "Estimate memory and days of a training run."),

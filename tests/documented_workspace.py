@@ -151,5 +151,6 @@ def workspace(build, tmp_path_factory):  # noqa: F811
     write_classes(data)
     write_questions(data)
     write_models(folder)
+    (folder / "classes.txt").write_text("ant\nbee\ncat\n", encoding="utf-8")
     PILImage.open(io.BytesIO(picture(0)["bytes"])).save(folder / "photo.png")
     return folder
