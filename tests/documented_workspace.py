@@ -138,11 +138,12 @@ def write_emoji(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(build, tmp_path_factory):  # noqa: F811
+def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     """Working directory of the documented commands."""
     folder = tmp_path_factory.mktemp("workspace")
     for name in ("docs", "checkpoints", "recipes", "scripts"):
         os.symlink(ROOT / name, folder / name)
+    os.symlink(cldr_folder, folder / "cldr")
     data = folder / "data"
     build(data / "emoji", held_out=0.25)
     write_emoji(data / "emoji")
