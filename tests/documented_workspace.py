@@ -89,7 +89,7 @@ def write_texts(data: Path) -> None:
         for split in ("train_subset" if task == "qqp" else "train", *splits):
             write(data / f"glue/{task}/{split}.parquet", rows)
     pairs = [{"sentence1": sentence(i), "sentence2": sentence(i + 1), "label": i / 4} for i in range(20)]
-    write(data / "stsb_multi_mt/test.parquet", [{"lang": lang, **row} for lang in ("de", "fr") for row in pairs])
+    write(data / "stsb_multi/test.parquet", [{"lang": lang, **row} for lang in ("de", "fr") for row in pairs])
     rows = [{"lang": lang, "sentence": sentence(i), "english": sentence(i + 9)} for lang in TATOEBA for i in range(3)]
     write(data / "tatoeba/test.parquet", rows)
 
@@ -153,5 +153,6 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     write_questions(data)
     write_models(folder)
     (folder / "classes.txt").write_text("ant\nbee\ncat\n", encoding="utf-8")
+    os.symlink(data, folder / "copies")
     PILImage.open(io.BytesIO(picture(0)["bytes"])).save(folder / "photo.png")
     return folder

@@ -46,6 +46,7 @@ VQA = Short(f"{STEP} --num_train_epochs 1 --eval_strategy no")
 GLUE = Short(
     f"{STEP} --data_dir data/glue --seeds 0 --eval_strategy no --save_strategy no --load_best_model_at_end false"
 )
+COPY = Short("--from copies --output_dir prepared")
 PHRASES = Short(
     "--output_dir built/phrases", {"FILES": "data/books/train.parquet", "TASKS": "data/glue/sst2/train.parquet"}
 )
@@ -144,6 +145,12 @@ SHORT = {
     "--files FILES": PHRASES,
     "clippo build phrases --words 5 --keep 0.6 --lowercase 0.3 --output_dir data/text_views/tasks "
     "--text_columns sentence sentence1 sentence2 question1 question2 --files TASKS": PHRASES,
+    "clippo prepare easy_vqa": COPY,
+    "clippo prepare flickr8k": COPY,
+    "clippo prepare flickr8k books": COPY,
+    "clippo prepare flickr8k glue": COPY,
+    "clippo prepare books speeches wikitext": COPY,
+    "clippo prepare glue daquar easy_vqa --from copies": COPY,
     # official checkpoints
     "clippo convert --checkpoint clippo_b16_yfcc100m_i21k_init_25c4 --output_dir clippo-b16": npz(
         "clippo_b16_yfcc100m_i21k_init_25c4"

@@ -1,4 +1,4 @@
-"""Command `clippo prepare`: a data set of the recipes as parquet files in `data/NAME`.
+"""Command `clippo prepare`: data sets of the recipes as parquet files in `data/NAME`.
 
 The files come from the hub, or from a local copy or download: `--from DIR`, or the environment variable CLIPPO_DATA.
 """
@@ -108,7 +108,7 @@ def _named(known: KnownData, splits: DatasetDict) -> dict[str, Dataset]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare the data set that the command line names.
+    """Prepare the data sets that the command line names.
 
     Args:
         argv: Command line without the program's name; by default `sys.argv[1:]`.
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: The data set is unknown, incomplete or must be fetched by hand.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(KNOWN), help="Data set to prepare.")
+    parser.add_argument("names", nargs="+", choices=list(KNOWN), help="Data sets to prepare.")
     parser.add_argument(
         "--from",
         dest="source",
@@ -125,14 +125,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=os.environ.get(VARIABLE),
         help=f"Folder of a local copy or download, or of several; by default ${VARIABLE}, else the hub.",
     )
-    parser.add_argument("--output_dir", default="data", help="Folder that gets a folder of that name.")
+    parser.add_argument("--output_dir", default="data", help="Folder that gets a folder of each name.")
     arguments = parser.parse_args(argv)
     try:
-        written = prepare(arguments.name, arguments.output_dir, arguments.source)
+        for name in arguments.names:
+            for path, count in prepare(name, arguments.output_dir, arguments.source):
+                print(f"{path}: {count} rows")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
-    for path, count in written:
-        print(f"{path}: {count} rows")
 
 
 if __name__ == "__main__":
