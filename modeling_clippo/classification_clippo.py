@@ -13,7 +13,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_clippo import ClippoConfig
 from .pixels_clippo import size_in_pixels
-from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput
+from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 
 def split_canvases(values: torch.Tensor, canvas_height: int | None) -> torch.Tensor:
@@ -209,6 +209,7 @@ class ClippoForImageClassification(_ClippoForClassification):
 
     input_modalities = ("image",)
 
+    @closed_keywords
     @can_return_tuple
     def forward(
         self,
@@ -266,6 +267,7 @@ class ClippoForSequenceClassification(_ClippoForClassification):
         pooled, output = super()._pool(split_canvases(pixels, canvas_height), **kwargs)
         return pair_features(pooled), output
 
+    @closed_keywords
     @can_return_tuple
     def forward(
         self,
@@ -319,6 +321,7 @@ class ClippoForVisualQuestionAnswering(_ClippoForClassification):
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return answer_loss(logits, labels, self.config)
 
+    @closed_keywords
     @can_return_tuple
     def forward(
         self,

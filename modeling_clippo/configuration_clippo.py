@@ -1,9 +1,14 @@
 """ClippoConfig: the shape of a CLIPPO model, the size presets, and what a saved folder tells transformers."""
 
+import copy
 import math
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # The size letters of big_vision's `vit.decode_variant`: width, depth, MLP width, heads.
 SIZES = {
@@ -37,6 +42,34 @@ CUSTOM_PIPELINES = {
         }
     }
 }
+
+
+# Smallest and largest value of the fields that set the size of a tensor. The largest ones are far above any model in
+# use; they turn a damaged or hostile config into an error before memory is allocated.
+BOUNDS = {
+    "hidden_size": (1, 2**16),
+    "intermediate_size": (1, 2**18),
+    "num_hidden_layers": (1, 2**10),
+    "num_attention_heads": (1, 2**10),
+    "patch_size": (1, 2**10),
+    "num_channels": (1, 2**10),
+    "projection_dim": (1, 2**16),
+}
+MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
+
+
+def _foreign_entries(auto_map: dict, custom_pipelines: dict) -> list[str]:
+    """Entries of a loaded config that name other classes than those of clippo. A "repository--" prefix is ignored."""
+    foreign = []
+    for name, value in (auto_map or {}).items():
+        if str(value).rpartition("--")[2] not in (AUTO_MAP.get(name), TOWER_AUTO_MAP.get(name)):
+            foreign.append(f"auto_map[{name!r}] = {value!r}")
+    known = {task: entry["impl"] for pipelines in CUSTOM_PIPELINES.values() for task, entry in pipelines.items()}
+    for task, entry in (custom_pipelines or {}).items():
+        implementation = entry.get("impl") if isinstance(entry, dict) else entry
+        if task not in known or str(implementation).rpartition("--")[2] != known[task]:
+            foreign.append(f"custom_pipelines[{task!r}] = {implementation!r}")
+    return foreign
 
 
 @strict
@@ -124,8 +157,15 @@ class ClippoConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
-        kwargs.pop("auto_map", None)  # computed, see below
+        auto_map, pipelines = kwargs.pop("auto_map", None), kwargs.pop("custom_pipelines", None)
+        foreign = _foreign_entries(auto_map, pipelines)
+        if foreign:
+            # Saved again, they would run their code for a person who trusts the new folder.
+            logger.warning("Dropped from the config, since clippo does not define them: %s.", ", ".join(foreign))
         super().__post_init__(**kwargs)
+        if pipelines and not foreign:
+            # A copy, because `pipeline` replaces names in it by classes.
+            self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES["ClippoForVisualQuestionAnswering"])
 
     @property
     def auto_map(self) -> dict[str, str]:
@@ -143,8 +183,36 @@ class ClippoConfig(PreTrainedConfig):
         if pipelines is None:
             output.pop("custom_pipelines", None)  # another head's, if its folder was loaded
         else:
-            output["custom_pipelines"] = pipelines
+            output["custom_pipelines"] = copy.deepcopy(pipelines)
         return output
+
+    def validate_sizes(self):
+        """Check that the sizes are positive and that their tensors can exist."""
+        for name, (smallest, largest) in BOUNDS.items():
+            value = getattr(self, name)
+            if not smallest <= value <= largest:
+                raise ValueError(f"{name}={value} is not possible; give a number from {smallest} to {largest}.")
+        rows, columns = self.patch_grid
+        if rows * columns > MAX_PATCHES:
+            raise ValueError(
+                f"image_size={self.image_size} with patch_size={self.patch_size} has {rows * columns} patches; at most "
+                f"{MAX_PATCHES} are possible. Give a smaller canvas or larger patches."
+            )
+
+    def validate_numbers(self):
+        """Check that probabilities, scales and the activation are usable."""
+        for name in ("attention_dropout", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not a dropout; give a number from 0 to below 1.")
+        if not (self.layer_norm_eps > 0 and math.isfinite(self.layer_norm_eps)):
+            raise ValueError(f"layer_norm_eps={self.layer_norm_eps} is not positive; the official value is 1e-6.")
+        if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):
+            raise ValueError(f"initializer_range={self.initializer_range} is not a standard deviation; give 0 or more.")
+        for name in ("logit_scale_init_value", "logit_bias_init_value"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise ValueError(f"{name}={getattr(self, name)} is not finite; give a finite number.")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={self.hidden_act!r} is not an activation; choose one of {', '.join(ACT2FN)}.")
 
     def validate_canvas(self):
         """Check that the canvas consists of whole patches; the official VALID convolution would drop the rest."""

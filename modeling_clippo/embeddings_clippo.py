@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .patches_clippo import KeptPatches, cut_out_inked_patches, find_inked_patches
-from .pixels_clippo import ROW_HEIGHT, as_pixels, is_packed, size_in_pixels
+from .pixels_clippo import ROW_HEIGHT, as_pixels, is_exporting, is_packed, size_in_pixels
 
 
 def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
@@ -57,7 +57,8 @@ class ClippoEmbeddings(nn.Module):
         """
         size = self.config.patch_size
         skip = modality == "text" and self.config.skip_blank_patches
-        if skip and isinstance(values, torch.Tensor) and is_packed(values) and size % ROW_HEIGHT == 0:
+        packed = isinstance(values, torch.Tensor) and is_packed(values)
+        if skip and packed and size % ROW_HEIGHT == 0 and not is_exporting():
             positions = self._positions_of(values, interpolate_pos_encoding)  # (1, N, D)
             patches, kept = cut_out_inked_patches(values, size)
             return self._project_kept(patches, kept, positions), kept
@@ -67,10 +68,10 @@ class ClippoEmbeddings(nn.Module):
         if not skip:
             return self._project(pixels) + positions, None
         kept = find_inked_patches(pixels, size)
-        if kept.index.shape[1] <= kept.total // 2:
+        if kept.mask.shape[1] <= kept.total // 2:
             return self._project_kept(kept.as_strip(pixels, size), kept, positions), kept
         tokens = kept.gather(self._project(pixels))  # cutting the patches out first would cost more than it saves
-        return tokens + kept.gather(positions.expand(len(tokens), -1, -1)), kept
+        return tokens + kept.gather(positions.expand(tokens.shape[0], -1, -1)), kept
 
     def _positions_of(self, values: torch.Tensor, interpolate: bool) -> torch.Tensor:
         """Positions (1, N, D) for the canvas of `values`, whose size is checked."""
@@ -86,8 +87,8 @@ class ClippoEmbeddings(nn.Module):
 
     def _project_kept(self, patches: torch.Tensor, kept: KeptPatches, positions: torch.Tensor) -> torch.Tensor:
         """Strip of kept patches (1, C or 1, P, B*M*P) and positions (1, N, D) -> tokens (B, M, D)."""
-        tokens = self._project(patches)[0].unflatten(0, kept.index.shape)
-        return tokens + kept.gather(positions.expand(len(tokens), -1, -1))
+        tokens = self._project(patches)[0].unflatten(0, kept.mask.shape)
+        return tokens + kept.gather(positions.expand(tokens.shape[0], -1, -1))
 
     def _project(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, C or 1, H, W) -> (B, N, D). A single channel is repeated, as the official renderer does."""

@@ -15,6 +15,18 @@ EXAMPLES = {
 }
 
 
+# The zero-shot pipeline of transformers applies sigmoid to models named "siglip" only, softmax to all others.
+SIGMOID_NOTE = """
+This model was trained with the sigmoid loss: each label has its own probability. The zero-shot pipeline applies softmax
+over the labels, so its scores are relative. These two lines give the model's own probabilities:
+
+```python
+inputs = pipe.image_processor(image, return_tensors="pt") | pipe.tokenizer(labels, return_tensors="pt")
+scores = pipe.model(**inputs).logits_per_image.sigmoid()
+```
+"""
+
+
 def model_card(class_name: str, config, parameters: int) -> str:
     """Write the card as Markdown with the hub's front matter, from the weights and the config alone.
 
@@ -25,6 +37,7 @@ def model_card(class_name: str, config, parameters: int) -> str:
     """
     task = PIPELINE_TAGS.get(class_name, "zero-shot-image-classification")
     height, width = config.canvas_size
+    sigmoid = SIGMOID_NOTE if class_name == "ClippoModel" and config.loss_type == "sigmoid" else ""
     blank = "skipped" if config.skip_blank_patches else "computed like all others"
     return f"""---
 library_name: transformers
@@ -49,7 +62,7 @@ pipe = pipeline("{task}", "path/to/this/folder", trust_remote_code=True)
 
 In zero-shot classification `hypothesis_template="{{}}"` gives the model the bare labels. Leave it out for a model that
 was trained on sentences like the pipeline's own "This is a photo of ...".
-
+{sigmoid}
 With the package `clippo` installed, `import clippo` replaces `trust_remote_code=True`. Without it, transformers, torch,
 pillow and freetype-py are needed.
 

@@ -26,7 +26,7 @@ from .initialization_clippo import lecun_normal
 from .loss_clippo import ContrastiveLoss, contrastive_loss, grad_cache
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pixels_clippo import is_packed
-from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput
+from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 
 @dataclass
@@ -135,6 +135,7 @@ class ClippoModel(ClippoPreTrainedModel):
             lecun_normal(self.projection.weight)
             init.zeros_(self.projection.bias)
 
+    @closed_keywords
     @can_return_tuple
     def get_image_features(
         self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
@@ -142,6 +143,7 @@ class ClippoModel(ClippoPreTrainedModel):
         """Embed images. `pooler_output` (B, E) is the projected vector, not normalised, as CLIP's in transformers 5."""
         return self._features(pixel_values, "image", interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
 
+    @closed_keywords
     @can_return_tuple
     def get_text_features(
         self,
@@ -155,7 +157,7 @@ class ClippoModel(ClippoPreTrainedModel):
         The trainer of sentence-transformers cuts "text_" off the name, so rendered texts may be `pixel_values` too.
         """
         if (text_pixel_values is None) == (pixel_values is None):
-            raise TypeError("get_text_features takes text_pixel_values, and nothing else is a rendered text.")
+            raise TypeError("get_text_features takes one batch of rendered texts; pass text_pixel_values.")
         if text_pixel_values is None:
             text_pixel_values = pixel_values
             if not is_packed(pixel_values) and pixel_values.shape[1] != 1:
@@ -165,6 +167,7 @@ class ClippoModel(ClippoPreTrainedModel):
                 )
         return self._features(text_pixel_values, "text", interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
 
+    @closed_keywords
     @can_return_tuple
     def forward(
         self,

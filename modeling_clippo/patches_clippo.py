@@ -1,5 +1,8 @@
 """Selection of the patches with ink: indices, gathering and scattering, groups of similar length.
 
+In a traced or exported model no shape may depend on the data. There all patches stay in place, and blank ones are
+masked in attention and pooling, which gives the same result.
+
 Axes: B batch, C channels, H W canvas in pixels, h w canvas in patches, N = h*w patches, M <= N patches kept, P patch
 side, X features.
 """
@@ -9,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from .pixels_clippo import BACKGROUND, COLUMNS_PER_WORD, ROW_HEIGHT, unpack_canvas
+from .pixels_clippo import BACKGROUND, COLUMNS_PER_WORD, ROW_HEIGHT, is_exporting, unpack_canvas
 
 
 class KeptPatches(NamedTuple):
@@ -24,23 +27,28 @@ class KeptPatches(NamedTuple):
         [[0, 1, 0, 1], [0, 0, 1, 0]]
     """
 
-    index: torch.Tensor  # (B, M) position on the canvas
+    index: torch.Tensor | None  # (B, M) position on the canvas; None: all patches in place, M = N
     mask: torch.Tensor  # (B, M) True for a kept patch, False for padding
     total: int  # N
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, N, X) -> (B, M, X)"""
+        if self.index is None:
+            return tokens
         return tokens.gather(1, self.index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
     def scatter(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, M, X) -> (B, N, X), zero where a patch was not kept."""
-        index, mask = self.index.to(tokens.device), self.mask.to(tokens.device)
+        kept = tokens.masked_fill(~self.mask.to(tokens.device).unsqueeze(-1), 0)
+        if self.index is None:
+            return kept
         canvas = tokens.new_zeros(tokens.shape[0], self.total, tokens.shape[-1])
-        kept = tokens.masked_fill(~mask.unsqueeze(-1), 0)
-        return canvas.scatter(1, index.unsqueeze(-1).expand_as(kept), kept)
+        return canvas.scatter(1, self.index.to(tokens.device).unsqueeze(-1).expand_as(kept), kept)
 
     def on_canvas(self) -> torch.Tensor:
         """bool (B, N), True for the kept patches."""
+        if self.index is None:
+            return self.mask
         return self.mask.new_zeros(len(self.mask), self.total).scatter(1, self.index, self.mask)
 
     def as_strip(self, pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
@@ -66,13 +74,16 @@ class KeptPatches(NamedTuple):
 
 def keep_patches(inked: torch.Tensor) -> KeptPatches:
     """Index the patches that are True in bool (B, N). A row without any keeps its first patch."""
-    first_of_empty = F.pad(~inked.any(1, keepdim=True), (0, inked.shape[1] - 1))
-    inked = inked | first_of_empty
+    total = inked.shape[1]
+    first = torch.arange(total, device=inked.device) == 0
+    inked = inked | (first & ~inked.any(1, keepdim=True))
+    if is_exporting():
+        return KeptPatches(None, inked, total)
     count = inked.sum(1, keepdim=True)  # (B, 1)
     longest = int(count.max())
     index = inked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
     mask = torch.arange(longest, device=inked.device) < count
-    return KeptPatches(index, mask, inked.shape[1])
+    return KeptPatches(index, mask, total)
 
 
 def find_inked_patches(pixels: torch.Tensor, patch_size: int) -> KeptPatches:

@@ -98,6 +98,8 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
 
     def postprocess(self, model_outputs, top_k: int = 5) -> list[dict[str, Any]]:
         logits = model_outputs["logits"][0].float()  # (num_labels,)
+        if not logits.isfinite().all():
+            raise ValueError("The scores of the answers are not finite; check the weights of the model.")
         several = self.model.config.problem_type == "multi_label_classification"
         scores = torch.sigmoid(logits) if several else logits.softmax(-1)
         best = scores.topk(min(top_k, len(scores)))

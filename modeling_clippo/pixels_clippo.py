@@ -13,6 +13,11 @@ ROW_HEIGHT = 16  # pixels of a text row; the bits of one packed column
 COLUMNS_PER_WORD = 4  # packed columns in an int64
 
 
+def is_exporting() -> bool:
+    """Whether the current call is traced or exported (torch.jit.trace, torch.export, ONNX)."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
 def is_packed(values: torch.Tensor) -> bool:
     """Whether `values` is a packed text canvas, int64 (B, H/16, W/4)."""
     return values.dtype == torch.int64 and values.ndim == 3
@@ -34,12 +39,23 @@ def unpack_canvas(packed: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 (B, 1, H, W) in [-1, 1], ink -1 on the background of rendered text.
     """
+    if is_exporting():
+        return _unpack_by_masks(packed)
     columns = packed.contiguous().view(torch.int16)  # (B, H/16, W)
     bit = torch.arange(ROW_HEIGHT, dtype=torch.int16, device=packed.device)
     ink = (columns.unsqueeze(2) >> bit[:, None]) & 1  # (B, H/16, 16, W)
     ink = ink.flatten(1, 2).unsqueeze(1)  # (B, 1, H, W)
     pixels = torch.full_like(ink, BACKGROUND, dtype=torch.float32)
     return pixels.masked_fill_(ink.bool(), INK)
+
+
+def _unpack_by_masks(packed: torch.Tensor) -> torch.Tensor:
+    """The same with operations that TorchScript and ONNX have. It needs eight times the memory."""
+    bits = COLUMNS_PER_WORD * ROW_HEIGHT  # the highest one is the sign of an int64
+    masks = torch.tensor([1 << bit for bit in range(bits - 1)] + [-(1 << (bits - 1))], device=packed.device)
+    ink = (packed.unsqueeze(-1) & masks) != 0  # (B, H/16, W/4, 64)
+    ink = ink.unflatten(-1, (COLUMNS_PER_WORD, ROW_HEIGHT)).permute(0, 1, 4, 2, 3)  # (B, H/16, 16, W/4, 4)
+    return torch.where(ink.flatten(3).flatten(1, 2).unsqueeze(1), INK, BACKGROUND)  # (B, 1, H, W)
 
 
 def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:

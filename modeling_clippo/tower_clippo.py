@@ -1,7 +1,10 @@
 """ClippoVisionModel, the vision transformer that embeds images and rendered text, and the base class of all models."""
 
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,32 @@ from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoE
 from .initialization_clippo import initialize_tower_module
 from .model_card_clippo import model_card
 from .patches_clippo import KeptPatches
+from .pixels_clippo import is_exporting
 
 MODALITIES = ("image", "text")
+OPTIONS = ("output_hidden_states", "output_attentions", "return_dict")  # keywords of every forward pass
+
+
+def closed_keywords(method: Callable) -> Callable:
+    """Limit the keywords of a method to its arguments and `OPTIONS`. A keyword that is None is dropped.
+
+    Generic callers such as PEFT pass `attention_mask=None` and other arguments of text models.
+    """
+    parameters = inspect.signature(method).parameters.values()
+    taken = [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD] + list(OPTIONS)
+
+    @wraps(method)
+    def wrapper(self, *args, **kwargs):
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        unknown = [name for name in kwargs if name not in taken]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}.{method.__name__} does not take {', '.join(unknown)}; pass only "
+                f"{', '.join(taken)}. It needs no mask: blank patches are found in the pixel values."
+            )
+        return method(self, *args, **kwargs)
+
+    return wrapper
 
 
 @dataclass
@@ -94,6 +121,23 @@ class ClippoPreTrainedModel(PreTrainedModel):
     # is wrong.
     accepts_loss_kwargs = False
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """Load as in transformers, and refuse weights that are not finite.
+
+        Raises:
+            ValueError: A weight is NaN or infinite. Pipelines would answer with NaN scores.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        damaged = [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
+        if damaged:
+            raise ValueError(
+                f"{len(damaged)} weights of {model.config.name_or_path} are not finite, {damaged[0]} among them; the "
+                "training diverged or the file is damaged. Load an earlier checkpoint."
+            )
+        return loaded
+
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs):
         """Save as in transformers. A folder without README.md also gets a model card."""
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
@@ -124,6 +168,14 @@ class ClippoPreTrainedModel(PreTrainedModel):
         initialize_tower_module(module, self.config.hidden_size)
 
 
+def _is_finite(parameter: nn.Parameter) -> bool:
+    """Whether a parameter has finite numbers only. Quantized and offloaded parameters count as finite."""
+    floating = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if type(parameter) is not nn.Parameter or parameter.device.type == "meta" or parameter.dtype not in floating:
+        return True
+    return bool(parameter.isfinite().all())
+
+
 class ClippoVisionModel(ClippoPreTrainedModel):
     """The tower: pixel values to tokens to one pooled vector, for images and rendered text alike.
 
@@ -148,6 +200,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         self.head = ClippoAttentionPoolingHead(config)
         self.post_init()
 
+    @closed_keywords
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -198,8 +251,9 @@ class ClippoVisionModel(ClippoPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode kept patches (B, M, D) in groups of similar length -> (B, N, D) on the canvas, and (B, D)."""
         recorded = ("output_hidden_states", "output_attentions")
-        if any(kwargs.get(name, getattr(self.config, name)) for name in recorded):
-            # Hooks record what the blocks compute, so the whole batch has to pass at once.
+        if is_exporting() or any(kwargs.get(name, getattr(self.config, name)) for name in recorded):
+            # Hooks record what the blocks compute, so the whole batch has to pass at once. In an exported model the
+            # lengths are not known.
             hidden_states, pooled = self._encode(tokens, kept.mask, modality, **kwargs)
             return kept.scatter(hidden_states), pooled
         hidden_parts, pooled_parts, order = [], [], []

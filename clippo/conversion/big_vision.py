@@ -284,9 +284,12 @@ def check_folder(folder: str | os.PathLike, params: dict[str, np.ndarray], dtype
         dtype: Precision of the saved weights; the parameters are rounded to it before the comparison.
 
     Raises:
-        ConversionError: A parameter differs, or an embedding is not finite.
+        ConversionError: A parameter differs or is not finite, or an embedding is not finite.
     """
-    model = ClippoModel.from_pretrained(folder).eval()
+    try:
+        model = ClippoModel.from_pretrained(folder).eval()
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     processor = ClippoProcessor.from_pretrained(folder)
     restored = params_from_model(model)
     stages: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""transformers' stock pipelines work from a saved folder and say what a direct forward says."""
+"""The stock pipelines of transformers work on a saved folder and give the results of a direct forward pass."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def text_classifier_folder(save_tiny, variant):
 
 
 def forward(model_class, folder, dtype=None, **inputs):
-    """The output of a direct forward on what the folder's own processor makes of images and text."""
+    """Output of a direct forward pass on the inputs from the folder's own processor."""
     model = model_class.from_pretrained(folder, dtype=dtype or "auto").eval()
     encoded = clippo.ClippoProcessor.from_pretrained(folder)(**inputs, return_tensors="pt")
     with torch.no_grad():
@@ -54,7 +54,7 @@ def as_dict(answer: list[dict]) -> dict[str, float]:
 
 def expected_scores(logits: torch.Tensor, names) -> list[dict[str, float]]:
     probabilities = logits.float().softmax(-1)
-    assert probabilities.std(-1).min() > 1e-3  # scores that coincide would prove nothing
+    assert probabilities.std(-1).min() > 1e-3  # equal scores would not show anything
     return [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
 
 
@@ -149,3 +149,23 @@ def test_classification_of_text_pairs(text_classifier_folder):
     for options in ({}, {"batch_size": 2}):
         for answer, scores in zip(classify(pairs, **options), expected, strict=True):
             assert as_dict(answer) == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("zero-shot-image-classification", "ClippoModel"),
+        ("image-feature-extraction", "ClippoVisionModel"),
+        ("image-classification", "ClippoForImageClassification"),
+        ("text-classification", "ClippoForSequenceClassification"),
+    ],
+)
+def test_weights_that_are_not_finite_are_an_error(save_tiny, task, name, value):
+    folder = save_tiny(getattr(clippo, name))
+    model = getattr(clippo, name).from_pretrained(folder)
+    with torch.no_grad():
+        model.base_model.encoder.layers[1].mlp.fc2.weight[3, 5] = value
+    model.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"1 weights of .* are not finite, .*layers\.1\.mlp\.fc2\.weight among them"):
+        pipeline(task, model=folder)

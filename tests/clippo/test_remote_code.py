@@ -1,6 +1,6 @@
 """A saved folder works through trust_remote_code=True where the package is not installed.
 
-Each check runs in an interpreter of its own, in which importing `clippo` fails and nothing has been cached before.
+Each check runs in its own interpreter, in which importing `clippo` fails and the module cache is empty.
 """
 
 import json
@@ -102,7 +102,7 @@ CLASSES = {
 
 
 def run_without_package(tasks: list[dict], cwd) -> list[dict]:
-    """The program's answers, task by task, from a fresh interpreter with an empty module cache below `cwd`."""
+    """Run the program in a fresh interpreter with an empty module cache below `cwd`, and return an answer a task."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"HF_MODULES_CACHE": str(cwd / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -116,7 +116,7 @@ def run_without_package(tasks: list[dict], cwd) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def folders(save_tiny):
-    """A model, a classifier of texts and a tower, packed text and skipped blanks included."""
+    """A model with packed text and skipped blank patches, a text classifier, a tower, a VQA model."""
     return {
         "model": save_tiny(canvas_format="packed", skip_blank_patches=True),
         "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3),
@@ -136,7 +136,7 @@ def photo_files(photos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(folders, photo_files, tmp_path_factory):
-    """Outputs of the saved folders, and of the folders that their own remote code saved again."""
+    """Answers from the saved folders, and from the folders that their own remote code saved again."""
     work = {
         "model": {
             "auto": AUTO,
@@ -164,7 +164,7 @@ def answers(folders, photo_files, tmp_path_factory):
     saved = {name: str(cwd / name) for name in work}
     tasks = [{**task, **inputs, "folder": folders[name], "save_to": saved[name]} for name, task in work.items()]
     first = run_without_package(tasks, cwd)
-    # What the second interpreter opens was written by the remote code of the first, which took its own files along.
+    # The second interpreter opens folders that the remote code of the first one wrote, its own files included.
     again = [
         {**task, "folder": saved[name], "auto": task["save"], "save": []}
         for name, task in zip(work, tasks, strict=True)

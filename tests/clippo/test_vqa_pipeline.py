@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from transformers import pipeline
 
 import clippo
@@ -64,6 +65,22 @@ def test_files_and_the_folder_it_saves(folder, photos, tmp_path):
     assert pipeline(TASK, str(tmp_path / "saved"))(photos[0], QUESTIONS[0]) == answer
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         pipeline("visual-question-answering", str(tmp_path / "saved"))
+
+
+def test_transparent_images_are_white_by_path_too(folder, tmp_path):
+    image = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    image.save(tmp_path / "clear.png")
+    ask = pipeline(TASK, folder)
+    answer = ask(str(tmp_path / "clear.png"), "is it red?")
+    assert answer == ask(image, "is it red?") == ask(Image.new("RGB", (40, 30), "white"), "is it red?")
+    assert answer != ask(Image.new("RGB", (40, 30), "black"), "is it red?")
+
+
+def test_scores_that_are_not_finite_are_an_error(folder, photos):
+    ask = pipeline(TASK, folder)
+    torch.nn.init.constant_(ask.model.classifier.bias, float("nan"))
+    with pytest.raises(ValueError, match="scores of the answers are not finite"):
+        ask(photos[0], "is it red?")
 
 
 def test_what_cannot_be_answered_is_said(folder, photos):

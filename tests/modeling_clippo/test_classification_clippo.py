@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import clippo
 
-from ..tiny import tiny_config, tiny_model
+from ..tiny import tiny_model
 
 FIRSTS, SECONDS = ["a cat", "", "снег и лёд", "鳥"], ["a dog", "犬", "", "a longer text"]
 
@@ -149,13 +149,6 @@ def test_the_problem_type_is_inferred_as_in_transformers():
 def test_wrong_labels_are_refused(overrides, labels, message):
     with pytest.raises(ValueError, match=message):
         make(**overrides)(pixels("rows"), labels=torch.tensor(labels))
-
-
-def test_config_fields_are_checked():
-    with pytest.raises(Exception, match="num_text_canvases=3 is not known"):
-        tiny_config(num_text_canvases=3)
-    with pytest.raises(Exception, match="classifier_hidden_size=0 is not positive"):
-        tiny_config(classifier_hidden_size=0)
 
 
 def test_hidden_states_of_pairs_are_of_both_texts():

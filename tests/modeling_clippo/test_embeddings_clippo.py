@@ -1,4 +1,4 @@
-"""Pixels in, tokens out: every accepted format, blank patches, other canvas sizes, and what is refused."""
+"""Pixel values to tokens: accepted formats, blank patches, other canvas sizes, refused inputs; config checks."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clippo import ClippoConfig, ClippoModel
+from clippo import ClippoModel
 from clippo.modeling_clippo.initialization_clippo import sincos_positions
 from clippo.modeling_clippo.patches_clippo import cut_out_inked_patches, find_inked_patches
 from clippo.modeling_clippo.pixels_clippo import BACKGROUND, INK, as_pixels, unpack_canvas
@@ -52,7 +52,7 @@ def test_uint8_is_scaled_as_the_official_value_range():
 
 
 def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A text whose blank patches do not exist: inked patches as a batch of one, no mask, no padding, no groups.
+    """Encode the inked patches of one text alone, without mask, padding or groups.
 
     Returns the projected embedding (E,) and the tokens on the canvas (N, D), written out with the parts of the tower.
     """
@@ -78,7 +78,7 @@ def skipping_model(request):
 @given(st.lists(st.text(st.characters(max_codepoint=0xFFFF), max_size=80), min_size=1, max_size=6), st.integers(0, 70))
 @settings(max_examples=25, deadline=None)
 def test_a_text_is_what_its_inked_patches_are_alone(skipping_model, texts, mates):
-    """Embedding, MAP head included, and tokens; whatever else is in the batch, and however many (groups from 64 on)."""
+    """Embedding and tokens do not depend on the other texts of the batch, which is split in groups from 64 texts on."""
     canvases = rendered("packed", [*texts, *("w" * (i % 40) for i in range(mates))])
     with torch.no_grad():
         output = skipping_model.get_text_features(canvases)
@@ -89,7 +89,7 @@ def test_a_text_is_what_its_inked_patches_are_alone(skipping_model, texts, mates
 
 
 def test_so_are_its_gradients(skipping_model):
-    """A padded batch in groups gives the parameters the gradient of the texts read one by one."""
+    """A padded batch in groups gives the gradients of the texts encoded one by one."""
     texts = rendered("packed", ["ab" * (i % 23) for i in range(70)])
 
     def gradients(embeddings):
@@ -107,7 +107,7 @@ def test_so_are_its_gradients(skipping_model):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("inked", [3, 12])
 def test_both_ways_of_projecting_kept_patches(channels, inked):
-    """Few patches are cut out first, many are picked after the whole canvas was projected: the same tokens."""
+    """Few patches are cut out before the projection, many are gathered after it. Both give the same tokens."""
     embeddings = tiny(skip_blank_patches=True).vision_model.embeddings
     pixels = torch.full((2, channels, 64, 64), BACKGROUND)
     for i in range(inked):
@@ -147,7 +147,7 @@ def test_a_patch_of_solid_ink_is_not_blank():
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=4), st.sampled_from([16, 32]))
 @settings(max_examples=30, deadline=None)
 def test_packed_text_is_cut_out_unpainted(texts, patch_size):
-    """Looking for ink in the bits finds the patches that looking at the painted canvas finds, with the same pixels."""
+    """Packed bits and the unpacked canvas give the same patches with the same pixel values."""
     packed = rendered("packed", texts)
     pixels = unpack_canvas(packed)
     patches, kept = cut_out_inked_patches(packed, patch_size)
@@ -158,7 +158,7 @@ def test_packed_text_is_cut_out_unpainted(texts, patch_size):
 
 
 def test_packed_text_of_small_patches():
-    """Patches lower than a text row cannot be cut out of the bits; they are read all the same."""
+    """Patches lower than a text row cannot be cut out of the bits and are unpacked first."""
     model = tiny(patch_size=8, skip_blank_patches=True)
     with torch.no_grad():
         packed, floats = (model.get_text_features(rendered(f)).pooler_output for f in ("packed", "float"))
@@ -166,7 +166,7 @@ def test_packed_text_of_small_patches():
 
 
 def test_positions_that_begin_as_waves():
-    """The next patch lies one linear map away, the same everywhere; and only new models begin so."""
+    """One linear map leads from every position to its neighbour."""
     waves = sincos_positions(4, 6, 32)[0].reshape(4, 6, 32)
     below, left = waves[1:].reshape(-1, 32), waves[:-1].reshape(-1, 32)
     step = torch.linalg.lstsq(left, below, driver="gelsd").solution
@@ -188,7 +188,7 @@ def test_loaded_positions_stay(tmp_path):
 
 
 def test_images_are_never_thinned_out():
-    """A photograph may well hold a patch of the background's grey."""
+    """A patch of an image may have the grey of the text background."""
     model = tiny(skip_blank_patches=True)
     grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
     with torch.no_grad():
@@ -240,37 +240,8 @@ def test_nothing_to_look_at():
         tiny()()
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        (dict(image_size=100), "image_size=100 is not a multiple of patch_size=16"),
-        (dict(hidden_size=30), "hidden_size=30 is not divisible by num_attention_heads=12"),
-        (dict(hidden_size="wide"), "hidden_size"),
-        (dict(position_embedding_init="rope"), "position_embedding_init='rope' is not known"),
-        (
-            dict(position_embedding_init="sincos2d", hidden_size=30, num_attention_heads=2),
-            "that 4 divides, got 30",
-        ),
-        (dict(num_attention_heads=0), "num_attention_heads=0"),
-        (dict(image_size=[64, 64, 3]), "is not a canvas; give one side, or"),
-    ],
-)
-def test_impossible_configs_are_refused(fields, message):
-    with pytest.raises(Exception, match=message):
-        ClippoConfig(**fields)
-
-
-def test_presets():
-    assert ClippoConfig.from_preset("B/16", skip_blank_patches=False).to_dict() == ClippoConfig().to_dict()
-    assert ClippoConfig.from_preset("B/16").skip_blank_patches and not ClippoConfig().skip_blank_patches
-    large = ClippoConfig.from_preset("L/14", image_size=224, projection_dim=1024)
-    assert (large.hidden_size, large.num_hidden_layers, large.patch_grid) == (1024, 24, (16, 16))
-    with pytest.raises(ValueError, match="Unknown preset 'XL/16'"):
-        ClippoConfig.from_preset("XL/16")
-
-
 def test_a_large_batch_is_read_in_groups_of_similar_length():
-    """Enough texts for several groups: order, embeddings and gradients are those of one pass over all."""
+    """Several groups give the order, embeddings and gradients of one pass over the whole batch."""
     model = tiny(skip_blank_patches=True)
     texts = rendered("packed", [chr(97 + i % 26) * (i * 7 % 40) for i in range(80)])
     kept = find_inked_patches(as_pixels(texts, 1), 16)
@@ -289,8 +260,8 @@ def test_a_large_batch_is_read_in_groups_of_similar_length():
     assert [len(states) for states in whole.hidden_states] == [80] * 3
     torch.testing.assert_close(grouped.pooler_output, whole.pooler_output, rtol=0, atol=5e-6)
     torch.testing.assert_close(grouped.last_hidden_state, whole.last_hidden_state, rtol=0, atol=5e-6)
-    for ours, theirs in zip(grouped_gradients, whole_gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for got, theirs in zip(grouped_gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(got, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_blank_patches_are_skipped_in_text_only():

@@ -1,4 +1,4 @@
-"""The contrastive losses against their formulas in float64, whatever the tiles, the processes and the precision."""
+"""Contrastive losses against their formulas in float64, for all tile sizes, processes and precisions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 
 
 class Inputs(NamedTuple):
-    """Inputs of a loss, each of which receives a gradient."""
+    """Inputs of a loss, each of which needs a gradient."""
 
     images: torch.Tensor
     texts: torch.Tensor
@@ -41,7 +41,7 @@ def draw(rows: int, sets: int = 1, width: int = 16, scale: float = 10.0, dtype=t
 
 
 def whole_matrix(images, texts, scale, bias, kind="softmax"):
-    """The formulas, written out: the loss, and of every pair its loss and its R@1."""
+    """The formulas written out: the loss, and loss and R@1 of every pair."""
     rows, losses, hits = len(images), [], []
     partner, own = torch.eye(rows, dtype=torch.bool), torch.arange(rows)
     for one_set in texts.split(rows):
@@ -94,13 +94,13 @@ def test_float32_is_near_float64(kind, scale):
     loss = contrastive_loss(*single, kind, tile_rows=64).loss
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
-    for ours, theirs in zip(single.gradients(loss), exact.gradients(expected), strict=True):
-        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-6)
+    for got, theirs in zip(single.gradients(loss), exact.gradients(expected), strict=True):
+        torch.testing.assert_close(got.double(), theirs, rtol=1e-4, atol=1e-6)
 
 
 @KINDS
 def test_autocast_changes_nothing(kind):
-    """Not even a backward inside of it; half-precision embeddings are widened."""
+    """A backward pass under autocast changes nothing either. Half-precision embeddings are converted to float32."""
     inputs = draw(40, dtype=torch.float32)
     loss = contrastive_loss(*inputs, kind).loss
     gradients = inputs.gradients(loss)
@@ -140,10 +140,10 @@ def test_what_is_kept_for_backward_is_linear_in_the_batch(kind):
 
 
 def test_a_collapsed_encoder_finds_nothing():
-    """All scores tie, and a tie counts against the partner, as in the evaluation."""
+    """All scores tie, and a tie counts as a miss, as in the evaluation."""
     point = torch.ones(6, 4) / 2
     assert contrastive_loss(point, point, torch.ones(1)).hit_per_pair.tolist() == [0.0] * 6
-    assert contrastive_loss(point[:1], point[:1], torch.ones(1)).hit_per_pair.tolist() == [1.0]  # nobody to beat
+    assert contrastive_loss(point[:1], point[:1], torch.ones(1)).hit_per_pair.tolist() == [1.0]  # no rival
 
 
 def test_softmax_leaves_the_bias_alone():
@@ -179,7 +179,7 @@ def test_errors(options, message):
 
 
 def test_per_example_loss_of_the_official_code(tiny_model, tiny_inputs, golden_io):
-    """The golden's second loss counts some pairs only; its rows are the ones we average."""
+    """The golden has a second loss that counts some pairs only. Its rows are those of the mean."""
     with torch.no_grad():
         output = tiny_model(**tiny_inputs, return_loss=True)
     expected = torch.from_numpy(golden_io["loss_per_example"])
@@ -198,7 +198,7 @@ CASES = [(kind, *others) for kind in ("softmax", "sigmoid") for others in ((torc
 
 
 def share_of_a_process(rank: int, world: int):
-    """Loss, gradients and meters of our rows, for every case; then what a mistake on one process says."""
+    """Loss, gradients and meters of the own rows for every case, and the error message of a mistake on one process."""
     results = []
     for shares in SHARES[world]:
         own = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
@@ -219,7 +219,7 @@ def share_of_a_process(rank: int, world: int):
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_processes_equal_one(world, tmp_path):
-    """Averaged over the processes, as data parallelism does, loss and gradients are those of the whole batch."""
+    """The average over the processes of losses and gradients, as in data parallelism, is that of the whole batch."""
     results = run_processes(share_of_a_process, world, tmp_path, world)
     cases = [(shares, *case) for shares in SHARES[world] for case in CASES]
     for number, (shares, kind, dtype, sets) in enumerate(cases):

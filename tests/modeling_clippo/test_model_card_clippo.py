@@ -1,12 +1,14 @@
-"""A saved folder explains itself, without overwriting what its owner wrote."""
+"""A saved folder has a model card, and a card that exists is not overwritten."""
 
 import pytest
+import torch
 import yaml
-from transformers import PreTrainedModel
+from PIL import Image
+from transformers import PreTrainedModel, pipeline
 
-from clippo import ClippoForSequenceClassification, ClippoModel, ClippoVisionModel
+from clippo import ClippoForSequenceClassification, ClippoModel, ClippoProcessor, ClippoVisionModel
 
-from ..tiny import tiny_model
+from ..tiny import save_tiny, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_a_card_that_exists_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("written", ["This model card has been automatically generated.", "mine, on the hub before"])
 def test_pushing_keeps_our_card_unless_there_is_a_written_one(tmp_path, monkeypatch, written):
-    """transformers pushes in three steps: save, put its own or the hub's card over README.md, upload."""
+    """A push of transformers saves, replaces README.md by its own card or that of the hub, and uploads."""
     uploaded = {}
 
     def upload(self, working_dir, *args, **kwargs):
@@ -47,3 +49,25 @@ def test_pushing_keeps_our_card_unless_there_is_a_written_one(tmp_path, monkeypa
     (tmp_path / "README.md").write_text(written, encoding="utf-8")
     model._upload_modified_files(tmp_path, "somebody/clippo", {})
     assert ("pipeline_tag" in uploaded["card"]) == ("automatically" in written)
+
+
+def test_the_card_of_a_sigmoid_model_gives_its_own_scores(tmp_path):
+    """The pipeline of transformers applies softmax; the two lines of the card give independent probabilities."""
+    sigmoid = dict(loss_type="sigmoid", logit_bias_init_value=-10.0)
+    save_tiny(tmp_path, **sigmoid)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    names = {
+        "pipe": pipeline("zero-shot-image-classification", str(tmp_path)),
+        "image": Image.new("RGB", (40, 30), "red"),
+        "labels": ["cat", "dog", "bird"],
+    }
+    exec(card.split("```python")[2].split("```")[0], names)
+    model, processor = ClippoModel.from_pretrained(tmp_path), ClippoProcessor.from_pretrained(tmp_path)
+    with torch.no_grad():
+        output = model(**processor(images=names["image"], text=names["labels"], return_tensors="pt"))
+    cosines = output.image_embeds @ output.text_embeds.T
+    expected = torch.sigmoid(model.logit_scale.exp() * cosines + model.logit_bias)
+    torch.testing.assert_close(names["scores"].detach(), expected.detach())
+    assert names["scores"].sum() < 0.5  # softmax scores would add up to 1
+    tiny_model().save_pretrained(tmp_path / "softmax")
+    assert "sigmoid" not in (tmp_path / "softmax" / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The same numbers as the official model: every recorded intermediate, the loss, every gradient.
+"""Parity with the official model: every recorded intermediate, the loss, every gradient.
 
 5e-6 is tight on purpose: an erf GELU moves the embeddings by 2e-5, a LayerNorm epsilon of 1e-5 by 1e-6 to 9e-5.
 """
@@ -19,7 +19,7 @@ ATOL = 5e-6
 
 @contextmanager
 def recording(tower):
-    """Collect, by the golden's names, what flows through a tower while the context is open."""
+    """Record the intermediates of a tower under the names of the golden while the context is open."""
     seen, handles = {}, []
 
     def keep(module, name, pick=lambda inputs, output: output):
@@ -110,12 +110,12 @@ def test_every_gradient_of_the_tiny_model(tiny_model, tiny_inputs, golden_grads,
     table = weight_table(tiny_model.config)
     assert {weight.key for weight in table} == set(golden_grads)
     for weight in table:
-        ours = weight.to_numpy(gradients[weight.name])
-        np.testing.assert_allclose(ours, golden_grads[weight.key], rtol=0, atol=ATOL, err_msg=weight.key)
+        got = weight.to_numpy(gradients[weight.name])
+        np.testing.assert_allclose(got, golden_grads[weight.key], rtol=0, atol=ATOL, err_msg=weight.key)
 
 
 class WithoutResidual(nn.Module):
-    """A pooling head that forgot to add its MLP to what it read."""
+    """Pooling head without the residual around its MLP."""
 
     def __init__(self, head):
         super().__init__()
@@ -167,7 +167,7 @@ def test_another_resolution(shared, golden_params):
 
 
 def test_seeded_b16(shared):
-    """The full-size model, with parameters that everybody can draw again instead of a 374 MB file."""
+    """The full-size model with parameters from a seed, which replace a file of 374 MB."""
     with np.load(shared("goldens", "b16_seeded_io.npz")) as archive:
         golden = dict(archive)
     model = ClippoModel(ClippoConfig()).eval()
@@ -211,7 +211,7 @@ def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_official_initialisation(shared):
-    """A new model is drawn from the official distributions: mean, spread and range of every parameter agree."""
+    """Mean, standard deviation and range of every new parameter agree with the official initialisation."""
     torch.manual_seed(0)
     shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
     model = ClippoModel(ClippoConfig(**shape, image_size=64, projection_dim=32))

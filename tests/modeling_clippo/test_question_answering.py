@@ -1,4 +1,4 @@
-"""The head that answers: its two losses against their formulas, and the ways to say what is right."""
+"""Visual question answering: the two losses against their formulas, and the formats of labels."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_classes_mean_the_same_as_their_scores():
     torch.testing.assert_close(
         undecided(PIXELS, labels=SOFT).loss, F.binary_cross_entropy_with_logits(logits, SOFT) * 4
     )
-    # Nothing in the vocabulary, nothing learned, and above all no division by zero.
+    # No label is in the vocabulary: the loss is 0, not a division by zero.
     assert make("single_label_classification")(PIXELS, labels=torch.full((3,), -100)).loss == 0
 
 

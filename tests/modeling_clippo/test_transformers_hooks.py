@@ -1,4 +1,4 @@
-"""Promises of transformers for every model: backends, outputs, tuples, checkpointing, placement, compilation."""
+"""Features that transformers promises for every model: backends, outputs, checkpointing, placement, compilation."""
 
 import copy
 import pickle
@@ -227,7 +227,7 @@ def test_device_maps(tmp_path, inputs, device_map):
 
 
 def test_a_model_larger_than_memory_is_spread(tmp_path, inputs):
-    """With room for some blocks only the rest waits on disk, and every module finds its parameters when it runs."""
+    """Blocks that do not fit into memory are on disk, and every module has its parameters when it runs."""
     model = make()
     model.save_pretrained(tmp_path / "model")
     spread = clippo.ClippoModel.from_pretrained(
@@ -266,7 +266,7 @@ def test_copies_and_pickles(inputs):
 
 @pytest.mark.parametrize("canvas_format", ["uint8", "packed"])
 def test_compiles_without_graph_breaks(inputs, canvas_format):
-    """fullgraph=True raises at the first break; the eager backend keeps the test to the tracing."""
+    """fullgraph=True raises at the first graph break. The eager backend limits the test to tracing."""
     tokenizer = clippo.ClippoTokenizer(canvas_size=64, canvas_format=canvas_format)
     batch = {**inputs, **tokenizer(["a", "b", "c", "d", "e"], return_tensors="pt")}
     model = make().train()
@@ -278,7 +278,7 @@ def test_compiles_without_graph_breaks(inputs, canvas_format):
 
 
 def test_skipping_blank_patches_compiles_in_pieces(inputs):
-    """The number of kept patches is known only at run time, so the graph breaks there; the result is the same."""
+    """The number of kept patches depends on the data, so the graph breaks there. The result is the same."""
     model = make(skip_blank_patches=True)
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
