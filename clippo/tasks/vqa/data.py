@@ -2,16 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, RandomSampler, Sampler
 
 from clippo.data.samples import UnusableRow, read_image
+from clippo.data.sampling import SampleKey
 from clippo.data.sources import has_splits, load_rows
 from clippo.tasks.vqa.answers import AnswerVocabulary
 
@@ -21,8 +24,8 @@ BLIND = ("picture", "question")
 class VisualQuestions(Dataset):
     """Questions, each with an image and the answers of people.
 
-    Items are {"image", "question", "answers": list of str}. An image is opened once for all its questions in a batch
-    that a DataLoader fetches.
+    Items are {"image", "question", "answers": list of str}. The item of a `SampleKey` has its "seed" too. An image is
+    opened once for all its questions in a batch that a DataLoader fetches.
 
     Args:
         images: Images by index: a sequence of files, or a column that decodes on access.
@@ -124,13 +127,17 @@ class VisualQuestions(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int | SampleKey) -> dict[str, Any]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        rows = [self.rows[int(i)] for i in indices]
+    def __getitems__(self, indices: Sequence[int | SampleKey]) -> list[dict[str, Any]]:
+        rows = [self.rows[i.row if isinstance(i, SampleKey) else int(i)] for i in indices]
         opened = {image: self._open(image) for image, _, _ in rows}
-        return [{"image": opened[image], "question": q, "answers": answers} for image, q, answers in rows]
+        items = [{"image": opened[image], "question": q, "answers": answers} for image, q, answers in rows]
+        return [
+            {**item, "seed": i.seed} if isinstance(i, SampleKey) else item
+            for item, i in zip(items, indices, strict=True)
+        ]
 
     def _open(self, index: int) -> Any:
         image = self.images[index]
@@ -176,6 +183,48 @@ def _parse_answers(cell: Any, place: str) -> list[str]:
     raise ValueError(f"{place}: the answer is {cell!r}; it has to be a string, or a list of them. Fix or drop the row.")
 
 
+class SeededSampler(Sampler):
+    """Order of another sampler, with a seed for each row that depends on the run's seed, the epoch and the row only.
+
+    A run that resumes in the middle of an epoch therefore augments its images as an uninterrupted run does. Seeds from
+    torch's global generator would not, because the data loader fetches batches before they are trained on.
+
+    Args:
+        sampler: Sampler of rows. A `RandomSampler` is replaced by one whose order follows from the seed and the epoch.
+        rows: Number of rows of the data set.
+        seed: Seed of the run.
+
+    Example:
+        >>> sampler = SeededSampler(range(2), rows=2, seed=0)
+        >>> [key.row for key in sampler], list(sampler) == list(sampler)
+        ([0, 1], True)
+    """
+
+    def __init__(self, sampler: Any, rows: int, seed: int):
+        if isinstance(sampler, RandomSampler):
+            # Accelerate would put this one into its place.
+            sampler = SeedableRandomSampler(sampler.data_source, data_seed=seed)
+        self.sampler, self.rows, self.seed, self.epoch = sampler, rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the next iteration.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(self.epoch)
+        seeds = np.random.default_rng([self.seed, self.epoch]).integers(2**62, size=self.rows)  # (rows,)
+        for row in self.sampler:
+            yield SampleKey(0, row, int(seeds[row]))
+
+
 @dataclass
 class QuestionCollator:
     """Draws questions and images on canvases for `ClippoForVisualQuestionAnswering`.
@@ -185,8 +234,8 @@ class QuestionCollator:
         vocabulary: Answers that the labels score.
         blind: "picture" replaces every image by a grey one, and "question" asks an empty question. The difference shows
             how much a model uses either. The rest of the canvas is unchanged if the layout has min_rows == max_rows.
-        augment: Function from a list of images to augmented images, such as `PhotoAugmentation`. Every question has a
-            view of its own. A mirrored image makes answers about left and right wrong.
+        augment: Function from a list of images, and their seeds or None, to augmented images (`PhotoAugmentation`).
+            Every question has a view of its own. A mirrored image makes answers about left and right wrong.
 
     Returns:
         `pixel_values` uint8 (B, 3, H, W), a quarter of the bytes of float32, and `labels` float32 (B, A).
@@ -205,7 +254,7 @@ class QuestionCollator:
     processor: Any
     vocabulary: AnswerVocabulary
     blind: str | None = None
-    augment: Callable[[list], list] | None = None
+    augment: Callable[[list, list[int] | None], list] | None = None
 
     def __post_init__(self):
         if self.blind not in (None, *BLIND):
@@ -215,7 +264,7 @@ class QuestionCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         images = [self._grey if self.blind == "picture" else item["image"] for item in items]
         if self.augment is not None:
-            images = self.augment(images)
+            images = self.augment(images, [item["seed"] for item in items] if "seed" in items[0] else None)
         questions = ["" if self.blind == "question" else item["question"] for item in items]
         inputs = self.processor(images=images, questions=questions, canvas_format="uint8", return_tensors="pt")
         return {

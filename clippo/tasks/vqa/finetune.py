@@ -23,11 +23,12 @@ from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize_canvas
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
-from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions, load_questions
+from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestions, load_questions
 from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
 from clippo.training.finetuning import FineTuningTrainer
 from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
+from clippo.training.trainer import data_seed
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +199,14 @@ class AnswerMetrics:
         return {**metrics, "answerable": float(answerable)}
 
 
+class VqaTrainer(FineTuningTrainer):
+    """`FineTuningTrainer` whose augmentation is the same after a restart, see `SeededSampler`."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return SeededSampler(super()._get_train_sampler(train_dataset), len(dataset), data_seed(self.args))
+
+
 def finetune_vqa(
     model_args: VqaModelArguments,
     data_args: VqaDataArguments,
@@ -252,7 +261,7 @@ def _build_trainer(
     augment = None
     if data_args.flip or data_args.shift:
         augment = PhotoAugmentation(data_args.flip, layers=0, shift=data_args.shift)
-    return FineTuningTrainer(
+    return VqaTrainer(
         model=model,
         args=training_args,
         train_dataset=train,

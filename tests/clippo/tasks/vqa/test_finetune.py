@@ -26,8 +26,11 @@ def parquet(tmp_path_factory):
     """Red and blue squares; the questions "red?" and "blue?"."""
     path = tmp_path_factory.mktemp("squares") / "train.parquet"
     colours = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+    squares = {name: Image.new("RGB", (24, 24), colour) for name, colour in colours.items()}
+    for square in squares.values():
+        square.paste((128, 128, 128), (0, 0, 5, 24))  # A bar at the left shows mirrored and shifted images.
     rows = {
-        "image": [Image.new("RGB", (24, 24), colours[c]) for c in colours for _ in range(8)],
+        "image": [squares[c] for c in colours for _ in range(8)],
         "questions": [["red?", "blue?"]] * 16,
         "answers": [["yes", "no"]] * 8 + [["no", "yes"]] * 8,
     }
@@ -128,7 +131,12 @@ def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch)
     from clippo.data.augmentation import PhotoAugmentation
 
     views = []
-    monkeypatch.setattr(PhotoAugmentation, "__call__", lambda self, images: views.append((self, len(images))) or images)
+
+    def record(self, images, seeds):
+        views.append((self, len(images)))
+        return images
+
+    monkeypatch.setattr(PhotoAugmentation, "__call__", record)
     model = VqaModelArguments(config_overrides=TINY, image_size=[48, 64])
     data = VqaDataArguments(train=parquet, validation=parquet, flip=True, shift=0.1)
     training = TrainingArguments(
