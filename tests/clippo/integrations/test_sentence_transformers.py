@@ -140,5 +140,5 @@ def test_images_are_not_taken_for_rendered_texts(tiny):
     torch.testing.assert_close(model.get_text_features(pixel_values=text).pooler_output, expected)
     with pytest.raises(ValueError, match=r"pixel_values of shape \(1, 3, 32, 32\) are images"):
         model.get_text_features(pixel_values=torch.zeros(1, 3, 32, 32))
-    with pytest.raises(TypeError, match="takes text_pixel_values"):
+    with pytest.raises(TypeError, match="takes one batch of rendered texts"):
         model.get_text_features()
