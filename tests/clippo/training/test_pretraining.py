@@ -13,8 +13,10 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
-from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
+from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments
+from clippo.training.checkpoints import ChangedRunError
 from clippo.training.pretraining import build_data, build_model, main, pretrain
+from clippo.training.run_lock import RunInProgressError, run_lock
 from clippo.training.trainer import ContrastiveTrainer
 
 MODEL = ModelArguments(
@@ -133,6 +135,36 @@ def test_a_killed_run_goes_on_bit_by_bit(whole_run, emoji_folder, tmp_path, monk
     assert losses(resumed) == losses(whole)
     for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_a_run_with_other_inputs_is_refused(emoji_folder, tmp_path):
+    train(emoji_folder, tmp_path, max_steps=3)
+    other = DataArguments(sources=emoji_data(emoji_folder).sources, texts_per_image=2)
+    with pytest.raises(ChangedRunError, match=r"settings\.seed was 1, is now 2; settings\.data\.texts_per_image was 1"):
+        pretrain(MODEL, other, arguments(tmp_path, seed=2))
+    resumed = pretrain(MODEL, emoji_data(emoji_folder), arguments(tmp_path, seed=2), resume_args=ResumeArguments(True))
+    assert resumed.state.global_step == 6
+
+
+def test_two_runs_in_one_folder(emoji_folder, tmp_path):
+    with run_lock(arguments(tmp_path)), pytest.raises(RunInProgressError, match="choose another output_dir"):
+        train(emoji_folder, tmp_path)
+
+
+def test_a_failed_evaluation_or_figure_does_not_cost_the_model(emoji_folder, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clippo.training.pretraining.draw_curves", fails)
+        train(emoji_folder, tmp_path / "figure", max_steps=1, eval_strategy="no")
+    with monkeypatch.context() as patch:
+        patch.setattr(ContrastiveTrainer, "evaluate", fails)
+        with pytest.raises(MemoryError):
+            train(emoji_folder, tmp_path / "evaluation", max_steps=1, eval_strategy="no")
+    for name in ("figure", "evaluation"):
+        assert (tmp_path / name / "trainer_state.json").is_file()
+        ClippoModel.from_pretrained(tmp_path / name)
 
 
 def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
