@@ -171,7 +171,7 @@ def report(args, contenders: list[Contender]) -> None:
             print(f"| {contender.name} | {contender.attention} | " + " | ".join(f"{x:.2f}x" for x in ratios) + " |")
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--width", type=int, default=192, help="Width of the towers.")
     parser.add_argument("--depth", type=int, default=6, help="Blocks of the towers.")
@@ -180,8 +180,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="Timed rounds; the median counts.")
     parser.add_argument("--attention", nargs="+", default=["sdpa", "eager"], help="Attention backends.")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="Device.")
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def draw_captions(args, config: ClippoConfig) -> dict[str, torch.Tensor]:
+    """Returns packed canvases by kind of captions and prints how many patches they ink."""
+    rng = random.Random(0)
+    render = TextRenderer(canvas_size=args.image_size)
+    lengths = {"short": SHORT, "full": FULL * args.image_size**2 // 224**2}
+    canvases = {}
+    rows, columns = config.patch_grid
+    for kind, length in lengths.items():
+        drawn = render(captions(length, args.batch_size, rng), "packed").canvases
+        canvases[kind] = torch.from_numpy(drawn).to(args.device)
+        inked = find_inked_patches(as_pixels(canvases[kind], 1), config.patch_size).mask.sum(1).float().mean()
+        print(f"{kind}: {length} characters ink {inked:.0f} of {rows * columns} patches")
+    return canvases
+
+
+def main() -> None:
+    args = parse_arguments()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     config = ClippoConfig(
@@ -192,13 +210,9 @@ def main() -> None:
         image_size=args.image_size,
         projection_dim=args.width,
     )
-    rng = random.Random(0)
-    render = TextRenderer(canvas_size=args.image_size)
-    lengths = {"short": SHORT, "full": FULL * args.image_size**2 // 224**2}
-    canvases = {
-        kind: torch.from_numpy(render(captions(length, args.batch_size, rng), "packed").canvases).to(args.device)
-        for kind, length in lengths.items()
-    }
+    where = torch.cuda.get_device_name() if args.device == "cuda" else "one CPU thread, float32"
+    print(f"{where}; batch {args.batch_size}, width {args.width}, depth {args.depth}, {args.image_size} px, patch 16")
+    canvases = draw_captions(args, config)
     images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=args.device) * 2 - 1
     tokens = torch.randint(1, CLIP_VOCABULARY - 1, (args.batch_size, CLIP_TOKENS), device=args.device)
     tokens[:, -1] = CLIP_VOCABULARY - 1  # end of the text, where CLIP pools
@@ -211,12 +225,6 @@ def main() -> None:
             clip_contender(args, config, attention, images, tokens),
         ]
     open_clip = open_clip_contender(args, config, images, tokens)
-    where = torch.cuda.get_device_name() if args.device == "cuda" else "one CPU thread, float32"
-    print(f"{where}; batch {args.batch_size}, width {args.width}, depth {args.depth}, {args.image_size} px, patch 16")
-    rows, columns = config.patch_grid
-    for kind, canvas in canvases.items():
-        inked = find_inked_patches(as_pixels(canvas, 1), config.patch_size).mask.sum(1).float().mean()
-        print(f"{kind}: {lengths[kind]} characters ink {inked:.0f} of {rows * columns} patches")
     print(f"CLIP reads {CLIP_TOKENS} tokens" + ("; open_clip: not installed\n" if open_clip is None else "\n"))
     contenders += [open_clip] if open_clip else []
     measure(args, contenders)

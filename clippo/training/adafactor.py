@@ -70,7 +70,7 @@ class BigVisionAdafactor(torch.optim.Optimizer):
     In step t (from 1), with gradient g:
 
         beta2 = min(beta2_cap, 1 - t^-0.8)
-        v     = beta2 v + (1 - beta2) (g^2 + 1e-30)        factored into rows and columns where the layout says so
+        v     = beta2 v + (1 - beta2) (g^2 + 1e-30)        factored into rows and columns, see factored_axes
         m     = momentum m + (1 - momentum) g / sqrt(v)    not debiased; m is rounded to bfloat16 after its use
         p     = p - s (lr m + weight_decay p)              s: multiplier of the schedule, 1 without one
 

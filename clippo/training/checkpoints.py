@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and the one from which a run resumes.
+"""Checkpoints that are whole or absent, and the choice of the one from which a run resumes.
 
 A checkpoint is written below `_incomplete` and renamed to `checkpoint-STEP` after its last file, a list of all files.
 A kill or a full disk during a save leaves only `_incomplete`, which the next start deletes.
@@ -89,7 +89,7 @@ def _against_list(folder: Path) -> str | None:
 
 
 def _is_damaged(file: Path) -> bool:
-    """Whether a file ends too early: the header of safetensors has its length, and files of torch end with a list."""
+    """Returns True for a file that ends too early. Safetensors have a length in the header, torch files a list at the end."""
     if file.suffix in (".pt", ".pth", ".bin"):
         return not zipfile.is_zipfile(file)
     if file.suffix != ".safetensors":
@@ -142,7 +142,7 @@ def _warn_of(passed_over: Mapping[Path, str], then: str) -> None:
 
 
 class CheckpointMixin:
-    """Mixin for a Trainer whose checkpoints are whole or not there, and know the inputs of their run.
+    """Mixin for a Trainer whose checkpoints are whole or absent, and hold a fingerprint of their run.
 
     Args:
         settings: Settings beside `TrainingArguments` that change the weights; part of the fingerprint.
@@ -184,7 +184,9 @@ class CheckpointMixin:
         if checkpoint is not None:
             logger.info("Resuming from %s", checkpoint)
             if self.args.save_only_model:
-                logger.warning("save_only_model=True, so the optimizer starts anew and the weights will differ.")
+                logger.warning(
+                    "save_only_model=True, so the optimizer starts without its state and the weights will differ."
+                )
             self._check_fingerprint(Path(checkpoint), resume_anyway)
         return checkpoint
 

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class RunRefusedError(RuntimeError):
-    """A run does not start; the message says why, and how to proceed."""
+    """A run does not start. The message has the reason and a remedy."""
 
 
 def on_main_process(args: TrainingArguments, decide: Callable[[], Result]) -> Result:

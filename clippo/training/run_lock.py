@@ -6,6 +6,7 @@ it is not locked then.
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import time
@@ -21,8 +22,10 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+logger = logging.getLogger(__name__)
+
 LOCK_FILE = "run.lock"
-_HELD: set[str] = set()  # a record lock does not keep its own process out
+_HELD: set[str] = set()  # paths that this process holds; a record lock does not keep out its own process
 
 
 class RunInProgressError(RunRefusedError):
@@ -67,9 +70,10 @@ def _acquire(path: Path) -> int | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(file)
-        if not isinstance(error, BlockingIOError | PermissionError):
-            raise
-        raise RunInProgressError(_refusal(path)) from None
+        if isinstance(error, BlockingIOError | PermissionError):
+            raise RunInProgressError(_refusal(path)) from None
+        logger.warning("%s cannot be locked (%s); nothing keeps a second run out of this folder.", path, error)
+        return None
     _HELD.add(str(path.resolve()))
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     os.ftruncate(file, 0)
@@ -81,7 +85,7 @@ def _refusal(path: Path) -> str:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # its holder has just begun to write
+    except (OSError, ValueError, KeyError, TypeError):  # the holder has not written its name yet
         who = "another process"
     return f"{path.parent} is in use by {who}; wait for it, end it, or choose another output_dir."
 

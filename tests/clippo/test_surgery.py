@@ -1,4 +1,4 @@
-"""A model of text alone that is shown colours."""
+"""Model surgery: more channels for a model of text."""
 
 import pytest
 import torch

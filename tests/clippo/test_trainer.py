@@ -178,7 +178,7 @@ def test_contrastive_training_with_the_stock_trainer(tiny_config, photos, tmp_pa
 
 
 def test_removed_columns_are_explained(tiny_config, photos, tmp_path):
-    """Forgetting remove_unused_columns=False must not end in a riddle."""
+    """A missing remove_unused_columns=False gives an error that names it."""
     processor = clippo.ClippoProcessor.from_size(64)
     data = datasets.Dataset.from_list([{"image": photos[0], "text": "a"}] * 4)
     trainer = Trainer(

@@ -1,4 +1,4 @@
-"""The launch configs, as far as a machine without GPUs goes: accelerate's own parser, environment and FSDP2 code."""
+"""The launch configs without GPUs: accelerate's own parser, environment and FSDP2 code."""
 
 import logging
 from types import SimpleNamespace

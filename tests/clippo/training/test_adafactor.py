@@ -182,7 +182,7 @@ class TestFormula:
         torch.testing.assert_close(p.detach(), torch.tensor([-0.05, 0.05, 0.0]))  # momentum lets a tenth through
 
     def test_factored_second_moment_is_exact_for_rank_one(self):
-        """Squares that are an outer product lose nothing by being factored."""
+        """Factoring is exact for squares that are an outer product."""
         rows, columns = torch.rand(40, 1) + 0.1, torch.rand(1, 50) + 0.1
         p = nn.Parameter(torch.zeros(40, 50))
         p.grad = -rows * columns
@@ -340,7 +340,7 @@ class TestErrors:
 
 
 def small_model() -> nn.Module:
-    """Rows that two processes share unevenly, a factored and unfactored matrix, heads on an axis of their own."""
+    """Rows shared unevenly by two processes, a factored and an unfactored matrix, heads on a separate axis."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(48, 33), nn.Tanh(), nn.Linear(33, 3 * 40), nn.Tanh(), nn.Linear(3 * 40, 5))
 
@@ -369,7 +369,7 @@ def sharded_run(rank: int, folder: str) -> None:
     options = StateDictOptions(full_state_dict=True)
     state = get_optimizer_state_dict(model, optimizer, options=options)
     sharded = [isinstance(s["momentum"], DTensor) for s in optimizer.state.values()]
-    # What a restart does: fresh optimizer, state spread over the processes again.
+    # A restart has a fresh optimizer, and its state is sharded again.
     optimizer = small_optimizer(model)
     set_optimizer_state_dict(model, optimizer, state, options=options)
     take_steps(model, optimizer, range(3, 5))

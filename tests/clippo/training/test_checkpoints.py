@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and a run resumes from the newest whole one, or says why it does not."""
+"""Checkpoints are whole or absent. A run resumes from the newest whole one and names those passed over."""
 
 import json
 import logging
@@ -93,7 +93,7 @@ PARTS = ["save_model", "_save_optimizer_and_scheduler", "_save_rng_state", "_com
     ("part", "pairs"), [*((part, False) for part in PARTS), ("_save_optimizer_and_scheduler", True)]
 )
 def test_an_interrupted_save_leaves_nothing_in_the_way(tmp_path, monkeypatch, part, pairs):
-    """The same command goes on after a save that failed before, in or after each of its parts, to the same weights."""
+    """The same command resumes after a save that failed before or after any of its parts, to the same weights."""
     weights = train(make(tmp_path / "whole", pairs))
     for when in ("before", "after"):
         folder = tmp_path / when
@@ -171,7 +171,7 @@ def test_a_stray_empty_folder(copy, caplog):
 
 
 def test_the_only_checkpoint_is_damaged(copy):
-    """It was whole once, so starting anew would lose its training without a word."""
+    """It was whole once, so a start from the beginning would lose its training silently."""
     for step in (2, 4):
         shutil.rmtree(copy / f"checkpoint-{step}")
     (copy / "checkpoint-6" / "optimizer.pt").unlink()
@@ -193,7 +193,7 @@ def test_what_may_be_asked_for(copy, tmp_path):
 
 
 def test_rotation_and_the_best_model(tmp_path):
-    """As without the mixin: the best and the last stay, and the best is loaded at the end."""
+    """The best checkpoint is kept and loaded at the end, as by the stock Trainer."""
     options = dict(eval_strategy="steps", eval_steps=1, save_steps=1, save_total_limit=1, load_best_model_at_end=True)
     options |= dict(metric_for_best_model="loss", learning_rate=0.3, max_steps=5)
     trainer = make(tmp_path, **options)
@@ -214,7 +214,7 @@ def test_a_run_that_keeps_weights_only(tmp_path, caplog):
     train(make(tmp_path, save_only_model=True, max_steps=2))
     trainer = make(tmp_path, save_only_model=True)
     assert trainer.find_checkpoint().endswith("checkpoint-2")
-    assert "the optimizer starts anew" in caplog.text
+    assert "the optimizer starts without its state" in caplog.text
     with pytest.raises(IncompleteCheckpointError, match=r"optimizer\.pt is missing"):
         make(tmp_path).find_checkpoint()
 

@@ -1,4 +1,4 @@
-"""The fingerprint of a run changes with its data, and not with where they are."""
+"""The fingerprint of a run changes with the content of its data, not with their place."""
 
 import datasets
 import pytest

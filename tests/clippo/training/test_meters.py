@@ -64,7 +64,7 @@ def test_the_next_window_starts_empty(meters, clock):
 
 
 def test_several_processes_are_one_job(meters, clock):
-    """Two processes that did the same: twice the pairs in the same time, the waiting share of one of them."""
+    """Two equal processes have twice the pairs in the same time and the waiting share of one."""
     with meters.waiting():
         clock.now += 1.0
     clock.now += 1.0

@@ -132,7 +132,7 @@ class TestCreateScheduler:
 
 
 class PaperTrainer(Trainer):
-    """The hooks as a trainer of ours has them."""
+    """Trainer with the hooks of `ContrastiveTrainer`."""
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:

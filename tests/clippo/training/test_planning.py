@@ -1,4 +1,4 @@
-"""The planner: what it measures against real tensors and real optimizer state, and what it then makes of it."""
+"""The planner: its measurements against real tensors and real optimizer state, its plans and its table."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The whole training line in miniature: recipe to checkpoint, resumed and not, with its meters."""
+"""Pretraining in miniature: recipe to checkpoint, resumed runs, meters, refused arguments."""
 
 import io
 import json
@@ -106,7 +106,7 @@ def test_the_output_folder_is_a_checkpoint_for_everybody(whole_run):
 
 
 def test_a_killed_run_goes_on_bit_by_bit(whole_run, emoji_folder, tmp_path, monkeypatch):
-    """Killed in the middle of an epoch and started again, the run is the uninterrupted one, augmentation included."""
+    """A run that is killed in the middle of an epoch and started again equals the uninterrupted one, augmentation included."""
 
     class Killed(Exception):
         pass
@@ -168,7 +168,7 @@ def test_a_failed_evaluation_or_figure_does_not_cost_the_model(emoji_folder, tmp
 
 
 def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
-    """GradCache as an argument of the run: the losses of the one-pass run, to rounding."""
+    """A run with GradCache has the losses of the one-pass run, to rounding."""
     # Plain gradient descent: Adam divides by the size of a gradient, the noise of those that should be zero included.
     runs = [
         pretrain(
@@ -218,7 +218,7 @@ def test_accumulation_is_said_to_be_no_larger_batch(emoji_folder, tmp_path, capl
 
 @pytest.fixture
 def spoilt_photos(tmp_path):
-    """Forty coloured squares with two captions each, a quarter of the pictures cut short, and a book."""
+    """Forty coloured squares with two captions each, of which a quarter are truncated, and a book."""
     rows = []
     for i in range(40):
         Image.new("RGB", (32, 32), (6 * i, 255 - 6 * i, 90)).save(buffer := io.BytesIO(), "PNG")
@@ -247,7 +247,7 @@ def test_a_mixture_with_broken_pictures(spoilt_photos, tmp_path, streaming, monk
     assert last["skipped"] >= 8 and {"image_text_loss", "text_text_loss", "data_wait", "in_batch_R@1"} <= set(last)
     assert trainer.skipped_rows.used == 64
 
-    # The count is part of a checkpoint: it goes on after a restart.
+    # The count is part of a checkpoint and continues after a restart.
     state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
     at_step_4 = state["stateful_callbacks"]["SkippedRows"]["attributes"]
     assert at_step_4["used"] == 32 and 0 < at_step_4["skipped"] < last["skipped"]

@@ -1,4 +1,4 @@
-"""One run at a time writes to an output folder; the lock goes with the process that holds it."""
+"""One run at a time writes to an output folder. The lock ends with the process that holds it."""
 
 import os
 import signal

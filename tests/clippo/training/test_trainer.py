@@ -1,4 +1,4 @@
-"""ContrastiveTrainer on two processes is the trainer on one, or says that it is not."""
+"""ContrastiveTrainer on two processes equals the trainer on one, or refuses to train."""
 
 import os
 
@@ -22,7 +22,7 @@ PAPER = OptimizerArguments("adafactor_big_vision", "rsqrt", rsqrt_timescale=4, c
 
 
 class Noise(KeyedDataset):
-    """Pairs of the same noise twice, which differs with every draw: what a step sees shows in its loss."""
+    """Pairs of equal noise that differs with every draw, so that the loss of a step depends on its rows."""
 
     def __init__(self, rows: int):
         self.rows = rows
@@ -43,7 +43,7 @@ def collate(items: list[torch.Tensor]) -> dict:
 
 
 class Losses(TrainerCallback):
-    """Of every step, not rounded."""
+    """Unrounded losses of every step."""
 
     def __init__(self):
         self.values = {}
@@ -96,7 +96,7 @@ def one_of_two(rank: int, folder: str):
 
 
 def test_two_processes_are_one_job(tmp_path):
-    """Twice 4 rows are 8: the same losses and weights. 10 validation rows in batches of 4 are 10, in their order."""
+    """Twice 4 rows give the losses and weights of 8 rows, and 10 validation rows in batches of 4 stay 10 in order."""
     losses, embeddings, recall, weights = run(make(tmp_path / "one", 8, one := Losses()), one)
     assert len(losses) == 6 and len(recall) == 6
     results = run_processes(one_of_two, 2, tmp_path / "two", str(tmp_path / "out"))
