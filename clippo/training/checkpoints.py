@@ -89,7 +89,7 @@ def _against_list(folder: Path) -> str | None:
 
 
 def _is_damaged(file: Path) -> bool:
-    """Returns True for a file that ends too early. Safetensors have a length in the header, torch files a list at the end."""
+    """Returns True for a truncated file. Safetensors have a length in the header, torch files a list at the end."""
     if file.suffix in (".pt", ".pth", ".bin"):
         return not zipfile.is_zipfile(file)
     if file.suffix != ".safetensors":
