@@ -106,7 +106,7 @@ def test_the_output_folder_is_a_checkpoint_for_everybody(whole_run):
 
 
 def test_a_killed_run_goes_on_bit_by_bit(whole_run, emoji_folder, tmp_path, monkeypatch):
-    """A run that is killed in the middle of an epoch and resumed equals the uninterrupted one, augmentation included."""
+    """A run that is killed in the middle of an epoch and resumed equals the uninterrupted one, images included."""
 
     class Killed(Exception):
         pass
