@@ -18,6 +18,7 @@ logger = logging.get_logger(__name__)
 
 ROW_HEIGHT = 16
 MAX_GLYPH_WIDTH = 32  # columns; wider glyphs of arbitrary fonts are cut here (no Unifont glyph is wider than 16)
+MAX_PIXELS = 1 << 26  # of a canvas or an image; 8192 x 8192 pixels of three channels take 805 MB as float32
 CANVAS_FORMATS = ("uint8", "float", "packed")
 OVERFLOWS = ("warn", "raise", "ignore")
 
@@ -91,6 +92,11 @@ class RenderOptions(GlyphOptions):
             raise ValueError(
                 f"canvas_size {self.height} x {self.width} is too small; give at least {ROW_HEIGHT} x "
                 f"{MAX_GLYPH_WIDTH} pixels (one text row, one wide character)."
+            )
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(
+                f"canvas_size {self.height} x {self.width} has {self.height * self.width} pixels; give at most "
+                f"{MAX_PIXELS}."
             )
         if self.max_chars is not None and self.max_chars < 1:
             raise ValueError(f"max_chars is {self.max_chars}; give a positive number, or None for no limit.")

@@ -3,9 +3,10 @@
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from .font_files_clippo import FontFile, Glyph, font_lock, open_font
+from .font_files_clippo import MAX_FONT_BYTES, FontFile, Glyph, check_size, font_lock, open_font
 
 FONT_ZIP = "font.zip"
 PACKAGED = ("unifont.pcf.gz", "unifont_upper.otf")  # GNU Unifont 15.0.01 as shipped by Debian 12
@@ -16,6 +17,8 @@ KNOWN = {
 }
 FONT_SUFFIXES = (".pcf", ".pcf.gz", ".bdf", ".bdf.gz", ".otf", ".ttf", ".ttc", ".hex", ".hex.gz")
 _NO_SOURCE = "A font source of type {} ({!r}) is not usable; give a path, a name, a list of these or None."
+_MAX_FILES = 64  # members of an archive, files of a chain
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PACKAGE_FOLDER = Path(__file__).resolve().parent / "fonts"
 
 
@@ -67,37 +70,44 @@ class FontChain:
             raise ValueError("A font chain needs at least one font file; pass None for the packaged Unifont.")
         self.files = tuple(files)
         self.notices = tuple(notices)
+        if len(self.files) > _MAX_FILES:
+            raise ValueError(f"A font chain has at most {_MAX_FILES} files, but {len(self.files)} are given.")
+        size = 0
         for file in self.files:
-            open_font(file)  # reports a damaged font here and not in the middle of a data set
+            size += open_font(file).size  # reports a damaged font here and not in the middle of a data set
+            check_size(f"The chain of fonts up to {file.name}", size)
 
     @classmethod
-    def from_source(cls, source: "str | os.PathLike | list | FontChain | None" = None) -> "FontChain":
+    def from_source(
+        cls,
+        source: "str | os.PathLike | list | FontChain | None" = None,
+        expected_sha256: "Sequence[str] | None" = None,
+    ) -> "FontChain":
         """Loads fonts.
 
         Args:
             source: None for the packaged Unifont 15.0.01; the path of a font file or of a saved `font.zip`; the name of
                 a font ("unifont-9.0.06", "DejaVuSans"); or a list of these, tried in that order. A name is looked up
                 in the packaged folder, the folders of the environment variable CLIPPO_FONTS and the system's folders.
+            expected_sha256: Hash of every font file in order. They are compared before a font is opened.
 
         Raises:
             FileNotFoundError: No file and no font has this path or name.
-            ValueError: A font or archive is damaged.
+            ValueError: A font or archive is damaged or too large, or the hashes differ.
             TypeError: The source has another type.
         """
         if isinstance(source, FontChain):
+            _check_sha256(source.files, expected_sha256)
             return source
         if source is None:
-            return cls([cls._read(_PACKAGE_FOLDER / name) for name in PACKAGED], _packaged_notices())
-        if isinstance(source, (str, os.PathLike)):
-            source = [source]
-        if not isinstance(source, (list, tuple)):
-            raise TypeError(_NO_SOURCE.format(type(source).__name__, source))
-        files, notices = [], {}
-        for item in source:
-            part = cls._load_one(item)
-            files += [file for file in part[0] if file not in files]
-            notices.update(part[1])
-        return cls(files, tuple(notices.items()))
+            parts = [cls._packaged()]
+        elif isinstance(source, (list, tuple)):
+            parts = [cls._load_one(item) for item in source]
+        else:
+            parts = [cls._load_one(source)]
+        files = list(dict.fromkeys(file for part in parts for file in part[0]))
+        _check_sha256(files, expected_sha256)
+        return cls(files, tuple(dict(notice for part in parts for notice in part[1]).items()))
 
     @classmethod
     def _load_one(cls, item) -> tuple[list[FontFile], tuple]:
@@ -107,10 +117,11 @@ class FontChain:
             raise TypeError(_NO_SOURCE.format(type(item).__name__, item))
         path = Path(item)
         if path.is_file():
+            check_size(path, path.stat().st_size)
             return cls._read_zip(path) if zipfile.is_zipfile(path) or path.suffix == ".zip" else ([cls._read(path)], ())
         name = str(item)
         if KNOWN.get(name) == PACKAGED:
-            return [cls._read(_PACKAGE_FOLDER / n) for n in PACKAGED], _packaged_notices()
+            return cls._packaged()
         if path.name == name:  # a bare name, no folder
             found = [_find_by_name(n) for n in KNOWN.get(name, (name,))]
             if all(found):
@@ -120,6 +131,11 @@ class FontChain:
             "give the path of a .hex, .pcf, .bdf, .otf or .ttf file, put its folder into the variable CLIPPO_FONTS, "
             "or pass None for the packaged Unifont."
         )
+
+    @classmethod
+    def _packaged(cls) -> tuple[list[FontFile], tuple]:
+        notices = tuple((path.name, path.read_bytes()) for path in sorted(_PACKAGE_FOLDER.glob("*.txt")))
+        return [cls._read(_PACKAGE_FOLDER / name) for name in PACKAGED], notices
 
     @staticmethod
     def _read(path: Path) -> FontFile:
@@ -133,17 +149,22 @@ class FontChain:
 
     @staticmethod
     def _read_zip(path: Path) -> tuple[list[FontFile], tuple]:
-        files, notices = [], []
+        files, notices, refusal = [], [], None
         try:
             with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-                for info in archive.infolist():
+                members = archive.infolist()
+                refusal = _refusal(members)
+                for info in members if refusal is None else ():
                     data = archive.read(info)
                     if info.filename.lower().endswith(FONT_SUFFIXES):
                         files.append(FontFile.from_bytes(info.filename, data))
                     else:
                         notices.append((info.filename, data))
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        # A damaged archive raises nearly every class: BadZipFile, zlib.error, EOFError, struct.error, RuntimeError, ...
+        except Exception as error:
             raise ValueError(f"{path} is a damaged font archive ({error}); fetch or save it again.") from None
+        if refusal is not None:
+            raise ValueError(f"{path} is not unpacked: {refusal}; save it again with FontChain.save.")
         if not files:
             raise ValueError(f"{path} holds no font file; save it again with FontChain.save.")
         return files, tuple(notices)
@@ -153,15 +174,9 @@ class FontChain:
         """SHA-256 of every font file, in order."""
         return tuple(file.sha256 for file in self.files)
 
-    def check_sha256(self, expected: "list[str] | tuple[str, ...]") -> None:
+    def check_sha256(self, expected: "Sequence[str]") -> None:
         """Raises ValueError if the fonts do not have the `expected` hashes, in that order."""
-        if self.sha256 != tuple(expected):
-            named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in self.files)
-            wanted = ", ".join(h[:12] for h in expected)
-            raise ValueError(
-                f"The font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; "
-                f"restore the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose."
-            )
+        _check_sha256(self.files, expected)
 
     def save(self, path: "str | os.PathLike") -> None:
         """Writes the chain as one zip archive. The same chain always gives the same bytes.
@@ -203,5 +218,27 @@ class FontChain:
         return f"FontChain({', '.join(file.name for file in self.files)})"
 
 
-def _packaged_notices() -> tuple[tuple[str, bytes], ...]:
-    return tuple((path.name, path.read_bytes()) for path in sorted(_PACKAGE_FOLDER.glob("*.txt")))
+def _refusal(members: list[zipfile.ZipInfo]) -> str | None:
+    """Says why an archive must not be unpacked, or None."""
+    size = sum(info.file_size for info in members)
+    if size > MAX_FONT_BYTES:
+        return f"it takes more than {MAX_FONT_BYTES >> 20} MiB ({size} bytes)"
+    if len(members) > _MAX_FILES:
+        return f"it has {len(members)} members, and at most {_MAX_FILES} are read"
+    for info in members:
+        if info.flag_bits & 1:
+            return f"{info.filename} is encrypted"
+        if info.compress_type not in _COMPRESSIONS:
+            return f"{info.filename} is neither stored nor deflated"
+    return None
+
+
+def _check_sha256(files: "Sequence[FontFile]", expected: "Sequence[str] | None") -> None:
+    if expected is None or tuple(file.sha256 for file in files) == tuple(expected):
+        return
+    named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in files)
+    wanted = ", ".join(h[:12] for h in expected)
+    raise ValueError(
+        f"The font differs from the one this model was saved with: expected sha256 {wanted}, found {named}; restore "
+        f"the checkpoint's {FONT_ZIP}, or pass font_sha256=None to use the other font on purpose."
+    )

@@ -72,11 +72,12 @@ class GlyphTable:
         with font_lock():
             for unit in units:
                 if len(unit) != 1 and unit not in self._sequences:
-                    self._sequences[unit] = number = CODE_POINTS + len(self._sequences)
+                    number = CODE_POINTS + len(self._sequences)
                     if number >= len(self.width):
-                        self.width = np.concatenate([self.width, np.zeros(_MANY_SEQUENCES, np.uint8)])
                         self.offset = np.concatenate([self.offset, np.zeros(_MANY_SEQUENCES, np.int32)])
+                        self.width = np.concatenate([self.width, np.zeros(_MANY_SEQUENCES, np.uint8)])
                     self._add(number, *self._sequence(unit))
+                    self._sequences[unit] = number  # last: a glyph is published when it is complete
         return np.array([unit[0] if len(unit) == 1 else self._sequences[unit] for unit in units], np.int64)
 
     @property
@@ -114,7 +115,7 @@ class GlyphTable:
         self.columns[used : used + end - start] = columns[start:end]
         self.offset[number] = used
         self._used = used + end - start
-        self.width[number] = end - start  # last: a reader that holds no lock takes a width as "ready"
+        self.width[number] = end - start  # last: for a reader without the lock a width means that the glyph is complete
 
 
 @lru_cache(maxsize=32)

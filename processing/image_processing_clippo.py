@@ -16,9 +16,8 @@ from transformers.image_utils import ChannelDimension, PILImageResampling, SizeD
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torch_tensor
 
+from .canvas_clippo import MAX_PIXELS
 from .images_clippo import channels_last, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
-
-MAX_PIXELS = 1 << 26  # of an output image; 8192 x 8192 pixels take 805 MB as float32
 
 
 class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
@@ -325,7 +324,7 @@ def _naming(index: int, count: int):
     try:
         yield
     except Exception as error:  # damaged files raise nearly everything: SyntaxError, struct.error, bombs
-        known = (TypeError, FileNotFoundError, OSError, ValueError)
+        known = (MemoryError, TypeError, FileNotFoundError, OSError, ValueError)
         kind = next((kind for kind in known if isinstance(error, kind)), ValueError)
         raise kind(f"Image {index} of {count}: {error}" if count > 1 else str(error)) from error
 

@@ -5,6 +5,7 @@ another, rows broken by width alone, ink 0 on background 127.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from .fonts_clippo import FontChain
 from .glyphs_clippo import GlyphTable, glyph_table
 from .shaping_clippo import ShapedText, require_shaping, shape_text, visual_order
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CHUNK = 64  # texts turned into pixels at a time, so that their lines stay in the cache
 
 
@@ -79,7 +81,8 @@ class TextRenderer:
         """Renders a batch.
 
         Args:
-            texts: Strings, or UTF-8 bytes (malformed bytes become U+FFFD). One bare string is a batch of one.
+            texts: Strings, or UTF-8 bytes. Malformed bytes and lone surrogates are drawn as U+FFFD. One bare string is
+                a batch of one.
             format: "uint8", "float" or "packed".
             boxes: Whether the pixel box of every drawn character is returned.
 
@@ -120,9 +123,15 @@ class TextRenderer:
 
     def _lay_out(self, table: GlyphTable, texts: list[str]) -> tuple[_Layout, _Layout]:
         """A layout with one entry a glyph, and one with one entry a character: the same object without shaping."""
+        try:
+            code_points = "".join(texts).encode("utf-32-le")
+        except UnicodeEncodeError:
+            # A lone surrogate is drawn as malformed bytes are: as U+FFFD, the sign for what is not a character.
+            texts = [_SURROGATE.sub("\ufffd", text) for text in texts]
+            code_points = "".join(texts).encode("utf-32-le")
         if not self.options.shaping:
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-            glyphs = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+            glyphs = np.frombuffer(code_points, "<u4")
             layout = self._place(table, glyphs, lengths)
             return layout, layout
         shaped = [shape_text(text, self.fonts, self.options.lowercase) for text in texts]

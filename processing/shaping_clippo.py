@@ -8,6 +8,7 @@ Nastaliq) are not drawn. The bidi levels come from python-bidi, an algorithm fro
 (U+2066..2069) count as neutral, and brackets are not paired.
 """
 
+import re
 import unicodedata
 from functools import lru_cache
 from itertools import groupby
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .font_files_clippo import font_lock
 from .fonts_clippo import FontChain
 
 try:
@@ -24,6 +26,8 @@ except ImportError:  # the extra is not installed; `require_shaping` says so whe
     hb = bidi = None
 
 _LOWER = {c: c + 32 for c in range(ord("A"), ord("Z") + 1)}
+# A capital and the characters after it that may be marks: no letter of a simple script, no blank. NFC decides.
+_LETTER_AND_MARKS = re.compile(r"([A-Z])([^\x00-\u02ff]*)")
 _REMOVED_BY_BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "BN"}  # UAX #9, rule X9
 _SHADDA_LIGATURES = range(0xFC5E, 0xFC64)  # letters by category, but drawn above a letter as marks
 
@@ -55,7 +59,7 @@ def is_mark(code_point: int) -> bool:
 def shape_text(text: str, fonts: FontChain, lowercase: bool) -> ShapedText:
     """Shapes one text. Invisible controls (joiners, bidi marks, variation selectors) take effect and are not drawn."""
     if lowercase:
-        text = text.translate(_LOWER)  # before letters are composed: A + acute must become the small letter too
+        text = _lower(text)
     if text.isascii():
         return ShapedText([(ord(c),) for c in text], np.zeros(len(text), np.uint8), np.arange(len(text)))
     code_points = [ord(c) for c in text]
@@ -82,6 +86,21 @@ def shape_text(text: str, fonts: FontChain, lowercase: bool) -> ShapedText:
     # Characters merged into a cluster, or removed by HarfBuzz, share the unit of the character before them.
     np.maximum.accumulate(unit_of_char, out=unit_of_char)
     return ShapedText(units, np.array(unit_levels, np.uint8), unit_of_char)
+
+
+def _lower(text: str) -> str:
+    """Lowers A-Z before letters are composed, except a letter that composes with its marks.
+
+    A + acute is the same text as the composed letter, which stays a capital because it is not ASCII.
+    """
+    if text.isascii():
+        return text.translate(_LOWER)
+    return _LETTER_AND_MARKS.sub(_lower_unless_composed, text)
+
+
+def _lower_unless_composed(match: re.Match) -> str:
+    letter, marks = match[1], match[2]
+    return match[0] if marks and unicodedata.normalize("NFC", match[0])[0] != letter else letter.lower() + marks
 
 
 def visual_order(levels: np.ndarray) -> np.ndarray:
@@ -179,7 +198,8 @@ def _harfbuzz(
     buffer.guess_segment_properties()
     buffer.direction = "rtl" if rtl else "ltr"
     buffer.flags = hb.BufferFlags.REMOVE_DEFAULT_IGNORABLES | hb.BufferFlags.DO_NOT_INSERT_DOTTED_CIRCLE
-    hb.shape(_code_point_font(fonts), buffer, {})
+    with font_lock():
+        hb.shape(_code_point_font(fonts), buffer, {})
     # Glyph 0 is HarfBuzz's "not found", and U+0000 when that is the character.
     glyphs = [
         (info.codepoint if info.codepoint or not code_points[info.cluster] else None, info.cluster)

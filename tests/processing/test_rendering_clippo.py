@@ -172,9 +172,22 @@ def test_only_ascii_is_lowered():
 
 
 def test_blank_characters_take_four_pixels():
-    for char in ("\ud800", "\udfff", "\ue000", "\uffff", "\U000e1000", "\u3000", "\u00a0", " "):
+    for char in ("\ue000", "\uffff", "\U000e1000", "\u3000", "\u00a0", " "):
         rendered = TextRenderer()([char + "a"], boxes=True)
         assert rendered.boxes[0].tolist() == [[0, 0, 4, 16], [4, 0, 11, 16]], ascii(char)
+
+
+@pytest.mark.parametrize("shaping", [False, True])
+def test_lone_surrogates_are_drawn_as_malformed_bytes_are(shaping):
+    if shaping:
+        pytest.importorskip("uharfbuzz")
+    renderer = TextRenderer(shaping=shaping)
+    expected = renderer(["a\ufffdb", "a\ufffd\ufffd"])
+    for texts in (["a\ud800b", "a\ud83d\ude00"], [b"a\xffb", b"a\xff\xff"]):
+        rendered = renderer(texts)
+        np.testing.assert_array_equal(rendered.canvases, expected.canvases)
+        np.testing.assert_array_equal(rendered.chars_drawn, expected.chars_drawn)
+    assert (renderer(["\ud800"]).canvases == 0).any()
 
 
 def test_canvases_of_any_shape():

@@ -1,5 +1,7 @@
 """Shaping: joined forms, right-to-left order and marks on their base, from plain bitmaps."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,8 +91,19 @@ def test_right_to_left_text_breaks_into_rows_from_the_top(fonts):
 
 
 def test_letters_with_marks_are_composed(shaped, plain):
-    np.testing.assert_array_equal(shaped(["Tie\u0302\u0301ng U\u0308"]).canvases, plain(["tiếng ü"]).canvases)
+    np.testing.assert_array_equal(shaped(["Tie\u0302\u0301ng u\u0308"]).canvases, plain(["tiếng ü"]).canvases)
     np.testing.assert_array_equal(shaped(["\u1112\u1161\u11ab"]).canvases, plain(["\ud55c"]).canvases)
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0308", "\u0327", "\u0331", "\u20dd", "\u0302\u0301", "\u034f\u0301"])
+def test_canonically_equal_texts_look_the_same(shaped, mark):
+    """A capital that composes with its marks stays one, as the composed letter does; others become small."""
+    for letter in "AEGKXz":
+        text = f"{letter}{mark} {letter}{mark}x"
+        composed = unicodedata.normalize("NFC", text)
+        np.testing.assert_array_equal(shaped([text]).canvases, shaped([composed]).canvases, err_msg=ascii(text))
+    np.testing.assert_array_equal(shaped(["A\u0301"]).canvases, shaped(["\u00c1"]).canvases)
+    np.testing.assert_array_equal(shaped(["X\u0301 AB"]).canvases, shaped(["x\u0301 ab"]).canvases)
 
 
 def test_other_marks_are_stacked_on_their_base(shaped, plain):
