@@ -37,6 +37,46 @@ class ClipBenchmarkModel(torch.nn.Module):
         return self.model.get_text_features(text_pixel_values).pooler_output
 
 
+class Transform:
+    """Transform of one image. Data loaders with any start method can pickle it.
+
+    Args:
+        processor: `ClippoProcessor`.
+
+    Example:
+        >>> from clippo import ClippoProcessor
+        >>> Transform(ClippoProcessor.from_size(32))("docs/pictures/cat.webp").shape
+        torch.Size([3, 32, 32])
+    """
+
+    def __init__(self, processor: Any):
+        self.processor = processor
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """Converts an image to pixel values (3, H, W)."""
+        return self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+
+
+class Tokenizer:
+    """Renderer of a list of strings. Data loaders with any start method can pickle it.
+
+    Args:
+        processor: `ClippoProcessor`.
+
+    Example:
+        >>> from clippo import ClippoProcessor
+        >>> Tokenizer(ClippoProcessor.from_size(32))(["cat", "dog"]).shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(self, processor: Any):
+        self.processor = processor
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        """Renders strings as pixel values (B, 1, H, W)."""
+        return self.processor(text=list(texts), return_tensors="pt")["text_pixel_values"]
+
+
 def load_clippo(model_name: str, pretrained: str = "", cache_dir: str | None = None, device: Any = "cpu") -> tuple:
     """Loads a model, its transform of one image and its tokenizer of a list of strings.
 
@@ -47,16 +87,11 @@ def load_clippo(model_name: str, pretrained: str = "", cache_dir: str | None = N
         device: Device of the model.
     """
     options = {"cache_dir": cache_dir, **({"revision": pretrained} if pretrained else {})}
-    model = AutoModel.from_pretrained(find_model(model_name), **options).to(device).eval()
+    if not any(options.values()):
+        find_model(model_name)
+    model = AutoModel.from_pretrained(model_name, **options).to(device).eval()
     processor = AutoProcessor.from_pretrained(model_name, **options)
-
-    def transform(image: Any) -> torch.Tensor:
-        return processor(images=image, return_tensors="pt")["pixel_values"][0]
-
-    def tokenize(texts: Sequence[str]) -> torch.Tensor:
-        return processor(text=list(texts), return_tensors="pt")["text_pixel_values"]
-
-    return ClipBenchmarkModel(model), transform, tokenize
+    return ClipBenchmarkModel(model), Transform(processor), Tokenizer(processor)
 
 
 def register() -> None:
@@ -67,15 +102,38 @@ def register() -> None:
     """
     try:
         from clip_benchmark import models
+        from clip_benchmark.metrics import linear_probe, zeroshot_classification
     except ImportError as error:
         raise ImportError(f"This needs CLIP_benchmark: pip install 'clippo[clip-benchmark]' ({error}).") from error
     models.TYPE2FUNC["clippo"] = load_clippo
     if "clippo" not in models.MODEL_TYPES:
         models.MODEL_TYPES.append("clippo")
+    # CLIP_benchmark 1.6 converts arrays of one element to float, which NumPy 2.4 refuses.
+    zeroshot_classification.accuracy = linear_probe.accuracy = top_k_accuracy
+
+
+def top_k_accuracy(output: torch.Tensor, target: torch.Tensor, topk: Sequence[int] = (1,)) -> list[float]:
+    """Computes the share of rows whose target is among the k largest scores.
+
+    Args:
+        output: (N, C) scores.
+        target: int64 (N,), class of each row.
+        topk: Values of k.
+    """
+    hits = output.topk(max(topk), dim=1).indices == target[:, None]  # (N, max k)
+    return [hits[:, :k].any(1).double().mean().item() for k in topk]
+
+
+def main() -> None:
+    """Runs CLIP_benchmark's command line with the model type "clippo"."""
+    register()
+    from clip_benchmark.cli import main as run
+
+    run()
 
 
 if __name__ == "__main__":
-    register()
-    from clip_benchmark.cli import main
+    # Spawned workers find the classes in the module of this name, not in "__main__".
+    from clippo.integrations import clip_benchmark as imported
 
-    main()
+    imported.main()

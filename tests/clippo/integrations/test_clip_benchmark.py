@@ -1,5 +1,6 @@
 """The adapter speaks CLIP_benchmark's language: transform, tokenizer, two encoders, unnormalised vectors."""
 
+import pickle
 import sys
 import types
 
@@ -32,13 +33,52 @@ def test_embeddings_are_ours(tiny, folder):
         assert not torch.allclose(mine.norm(dim=-1), torch.ones(2), atol=1e-3)
 
 
-def test_register_adds_one_model_type(monkeypatch):
+class Images(torch.utils.data.Dataset):
+    """Images with the transform of CLIP_benchmark."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return self.transform(Image.new("RGB", (20, 30), (80 * index, 0, 0)))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_of_any_start_method_draw_the_same(folder, method):
+    _, transform, tokenizer = load_clippo(folder)
+    images = Images(transform)
+    loader = torch.utils.data.DataLoader(images, batch_size=3, num_workers=1, multiprocessing_context=method)
+    (batch,) = loader
+    torch.testing.assert_close(batch, torch.stack([images[i] for i in range(3)]), atol=0, rtol=0)
+    again = pickle.loads(pickle.dumps(tokenizer))
+    torch.testing.assert_close(again(["cat", "犬"]), tokenizer(["cat", "犬"]), atol=0, rtol=0)
+
+
+@pytest.fixture
+def clip_benchmark(monkeypatch):
+    """The modules of CLIP_benchmark that the adapter changes."""
     models = types.SimpleNamespace(TYPE2FUNC={}, MODEL_TYPES=["open_clip"])
-    monkeypatch.setitem(sys.modules, "clip_benchmark", types.SimpleNamespace(models=models))
+    metrics = types.SimpleNamespace(
+        zeroshot_classification=types.SimpleNamespace(accuracy=None), linear_probe=types.SimpleNamespace(accuracy=None)
+    )
+    monkeypatch.setitem(sys.modules, "clip_benchmark", types.SimpleNamespace(models=models, metrics=metrics))
+    monkeypatch.setitem(sys.modules, "clip_benchmark.metrics", metrics)
+    return models, metrics
+
+
+def test_register_adds_one_model_type(clip_benchmark):
+    models, metrics = clip_benchmark
     register()
     register()
     assert models.MODEL_TYPES == ["open_clip", "clippo"]
     assert models.TYPE2FUNC["clippo"] is load_clippo
+    scores = torch.tensor([[3.0, 2, 1], [3.0, 2, 1], [1.0, 2, 3], [1.0, 3, 2]])
+    for module in (metrics.zeroshot_classification, metrics.linear_probe):
+        # CLIP_benchmark's own function raises TypeError with NumPy 2.4.
+        assert module.accuracy(scores, torch.tensor([0, 1, 0, 1]), topk=(1, 2)) == [0.5, 0.75]
 
 
 def test_a_missing_package_is_said(monkeypatch):
