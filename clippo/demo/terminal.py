@@ -86,11 +86,11 @@ def run_demo(model_folder: str, images: dict[str, Image.Image], queries: list[Qu
 
     labels = queries[:ON_SHEET]
     columns = list(dict.fromkeys(label.picture for label in labels if label.picture)) or list(images)[:ON_SHEET]
-    print_zero_shot(classify, {name: images[name] for name in columns[:CLASSIFIED]}, labels)
-
+    # Before any output, because the encoder checks that the weights give finite embeddings.
     encoder = Encoder(model, processor)
     texts = encoder.texts([query.text for query in queries])  # (Q, E)
     vectors = encoder.images(images.values()).require_all()  # (P, E)
+    print_zero_shot(classify, {name: images[name] for name in columns[:CLASSIFIED]}, labels)
     print_retrieval(texts, vectors, list(images), queries)
 
     place = [list(images).index(name) for name in columns]

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, IterableDataset
+from datasets import ClassLabel, Image, IterableDataset
 
 from clippo.data.sources import NOTATION, has_splits, load_rows
 from clippo.data.text_files import read_lines
@@ -121,11 +121,24 @@ def open_rows(benchmark: Benchmark, split: str | None = None) -> Any:
     return rows.take(limit) if isinstance(rows, IterableDataset) else rows.select(range(min(limit, len(rows))))
 
 
-def require_columns(rows: Any, columns: Iterable[str], where: str = "the data") -> None:
-    """Raises ValueError if a column is missing."""
+def require_columns(rows: Any, columns: Iterable[str], where: str = "the data", remedy: str = "") -> None:
+    """Raises ValueError, with a remedy, if a column is missing."""
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
-        raise ValueError(f"No column {', '.join(missing)} in {where}; it has {', '.join(rows.column_names)}.")
+        raise ValueError(f"No column {', '.join(missing)} in {where}; it has {', '.join(rows.column_names)}.{remedy}")
+
+
+def suggest_column(rows: Any, option: str, kind: type) -> str:
+    """Returns a sentence that names the columns of a type, or an empty string.
+
+    Args:
+        rows: Opened rows.
+        option: Option that selects the column, "image" or "label".
+        kind: Feature type of such a column.
+    """
+    found = sorted(name for name, feature in (rows.features or {}).items() if isinstance(feature, kind))
+    remedy = " or ".join(f"--{option} {name}" for name in found)
+    return f" Its {option}s are in {', '.join(found)}: pass {remedy}." if found else ""
 
 
 def read_columns(rows: Any, image: str, *columns: str) -> tuple[Iterable, dict[str, list]]:
@@ -138,7 +151,10 @@ def read_columns(rows: Any, image: str, *columns: str) -> tuple[Iterable, dict[s
     Raises:
         ValueError: A column is missing.
     """
-    require_columns(rows, (image, *columns))
+    remedy = "" if image in rows.column_names else suggest_column(rows, "image", Image)
+    if set(columns) - set(rows.column_names):
+        remedy += suggest_column(rows, "label", ClassLabel)
+    require_columns(rows, (image, *columns), remedy=remedy)
     kept: dict[str, list] = {name: [] for name in columns}
     return _cells(rows.select_columns([image, *kept]), image, kept), kept
 
@@ -169,6 +185,7 @@ def class_names(benchmark: Benchmark, rows: Any, prompts: dict) -> list[str]:
                 f"class_names={benchmark.class_names!r} is not a file; write one with a name a line, by label."
             )
         return read_lines(benchmark.class_names)
+    require_columns(rows, [benchmark.label], remedy=suggest_column(rows, "label", ClassLabel))
     feature = (rows.features or {}).get(benchmark.label)
     if not isinstance(feature, ClassLabel):
         raise ValueError(

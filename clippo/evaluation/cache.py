@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.utils import logging
@@ -81,8 +81,12 @@ def cell_fingerprint(cell: Any) -> str:
     content = image_bytes(cell)
     if content is not None:
         return digest(content)
-    array = np.asarray(cell)
-    return digest(getattr(cell, "mode", None), str(array.dtype), list(array.shape), array.tobytes())
+    array, look = np.asarray(cell), []
+    if isinstance(cell, Image.Image):
+        # Equal stored pixels look different with another orientation, palette or transparent colour.
+        look = [cell.mode, cell.getexif().get(ExifTags.Base.Orientation), cell.getpalette(None)]
+        look.append(repr(cell.info.get("transparency")))
+    return digest(look, str(array.dtype), list(array.shape), array.tobytes())
 
 
 class EmbeddingCache:

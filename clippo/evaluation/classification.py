@@ -28,8 +28,8 @@ def zero_shot(encoder: Encoder, images: Sequence, labels: Sequence[str], templat
 
     Raises:
         TypeError: `images` or `labels` is a single item.
-        ValueError: There are no images or no labels, an image cannot be read, a label comes twice, or the template has
-            no place for it.
+        ValueError: There are no images or no labels, an image cannot be read, a label comes twice, the template has no
+            place for it, or the temperature of the model is not finite.
     """
     if "{}" not in template:
         raise ValueError(f"The template {template!r} has no place for the label; write one with {{}} in it.")
@@ -41,7 +41,10 @@ def zero_shot(encoder: Encoder, images: Sequence, labels: Sequence[str], templat
     texts = encoder.texts([template.replace("{}", label) for label in labels])
     vectors = encoder.images(images).require_all()
     model = encoder.model
-    scale = min(model.logit_scale.detach().float().exp().item(), model.config.logit_scale_max or math.inf)
+    logit_scale = model.logit_scale.detach().float()
+    if not logit_scale.isfinite().all():
+        raise ValueError(f"logit_scale is {logit_scale.item()}, so there are no probabilities; check the weights.")
+    scale = min(logit_scale.exp().item(), model.config.logit_scale_max or math.inf)
     return (scale * vectors @ texts.T).softmax(dim=-1)  # (B, C)
 
 

@@ -219,7 +219,7 @@ class Encoder:
                 images = []
             bar.update()
         result = torch.cat(vectors) if vectors else torch.zeros(0, 1)
-        _check_finite(result, [start + i for i in kept], "image")
+        check_finite(result, "image", [start + i for i in kept])
         if key:
             self.cache.save(name, {"vectors": result, "kept": torch.tensor(kept, dtype=torch.int64)})
         return {"vectors": result, "kept": kept, "broken": broken}
@@ -246,7 +246,7 @@ class Encoder:
                 vectors.append(normalize(self.model.get_text_features(**inputs).pooler_output).cpu())  # (b, E)
             bar.update(len(batch))
         result = torch.cat(vectors)
-        _check_finite(result, range(start, start + len(part)), "text")
+        check_finite(result, "text", range(start, start + len(part)))
         measures = self.processor.tokenizer.measure(part)
         saved = {"vectors": result, "cut": torch.tensor(sum(measure.chars_cut > 0 for measure in measures))}
         if key:
@@ -284,11 +284,19 @@ def _decode(cell: Any) -> Any:
         return error
 
 
-def _check_finite(vectors: torch.Tensor, rows: Sequence[int], kind: str) -> None:
+def check_finite(vectors: torch.Tensor, kind: str, rows: Sequence[int] | None = None) -> None:
+    """Raises ValueError, with the first row, if an embedding is not finite.
+
+    Args:
+        vectors: (N, E).
+        kind: Word for a row in the message, such as "image".
+        rows: N row numbers for the message; by default 0 to N - 1.
+    """
     bad = (~vectors.isfinite()).any(1).nonzero().flatten().tolist()
     if bad:
+        first = bad[0] if rows is None else rows[bad[0]]
         raise ValueError(
-            f"{len(bad)} embeddings are not finite; the first belongs to {kind} {rows[bad[0]]}. Check the weights, or "
+            f"{len(bad)} embeddings are not finite; the first belongs to {kind} {first}. Check the weights, or "
             "evaluate in float32."
         )
 

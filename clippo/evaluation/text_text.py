@@ -1,5 +1,6 @@
 """Text against text: graded similarity (STS) and search for translations (bitext)."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def sts_report(encoder: Encoder, sentences: Sentences) -> Report:
         encoder: Encoder of the model.
         sentences: Data set of two sentences and their judged similarity.
     """
-    table = []
+    table, notes = [], []
     for language, rows in sentences.read(STS_COLUMNS).items():
         first, second, judged = (list(values) for values in zip(*rows, strict=True))
         vectors = encoder.texts(first + second)
@@ -82,14 +83,20 @@ def sts_report(encoder: Encoder, sentences: Sentences) -> Report:
         scores = SemanticSimilarity().compute(predictions=cosines.tolist(), references=judged)
         script = dominant_script(first[:500])
         table.append({"language": language, "script": script, "pairs": len(rows), **scores})
+        if math.isnan(scores["pearson"]):
+            notes.append(
+                f"{language}: all cosines or all judgements are equal, so the correlation is undefined and left out."
+            )
+    defined = [row for row in table if not math.isnan(row["pearson"])]
     return Report(
         task="sts",
         data=sentences.path,
         protocol="Spearman's (and Pearson's) correlation of the cosine of two sentences with their judged similarity.",
-        metrics=_means(table, ("spearman", "pearson")),
+        metrics=_means(defined, ("spearman", "pearson")) if defined else {},
         chance={"spearman": 0.0, "pearson": 0.0},
         counts={"pairs": sum(row["pairs"] for row in table), "languages": len(table)},
         rows=table,
+        notes=notes,
         bars=("spearman", "language"),
     )
 

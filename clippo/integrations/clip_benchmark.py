@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from clippo.evaluation.encoder import check_finite
 from clippo.model_files import find_model
 
 
@@ -30,11 +31,16 @@ class ClipBenchmarkModel(torch.nn.Module):
 
     def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds the transform's output, (B, 3, H, W) -> (B, E), without normalization."""
-        return self.model.get_image_features(pixel_values).pooler_output
+        return self._checked(self.model.get_image_features(pixel_values).pooler_output, "image")
 
     def encode_text(self, text_pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds the tokenizer's output for B texts, -> (B, E), without normalization."""
-        return self.model.get_text_features(text_pixel_values).pooler_output
+        return self._checked(self.model.get_text_features(text_pixel_values).pooler_output, "text")
+
+    def _checked(self, vectors: torch.Tensor, kind: str) -> torch.Tensor:
+        if not self.training:  # scaled gradients in half precision may overflow on purpose
+            check_finite(vectors, kind)
+        return vectors
 
 
 class Transform:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from clippo.evaluation.encoder import check_finite
+
 try:
     from sentence_transformers.base.modality import is_image_url_or_path
     from sentence_transformers.base.modules import InputModule
@@ -75,6 +77,8 @@ class ClippoSentenceModule(InputModule):
         for kind, vectors in parts.items():
             places = (is_text == kind).nonzero().flatten()
             embeddings = embeddings.index_copy(0, places, vectors.to(embeddings.dtype))
+        if not self.training:  # a training step in half precision may overflow on purpose
+            check_finite(embeddings, "input")
         return {**features, "sentence_embedding": embeddings}
 
     def get_embedding_dimension(self) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from clippo.evaluation.encoder import check_finite
 from clippo.modeling_clippo.modeling_clippo import normalize
 from clippo.visualization.grad_cam import grad_cam
 from clippo.visualization.inputs import image_pixels
@@ -73,7 +74,7 @@ def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(M
         method: [(character, relevance), ...]}. The maximum relevance is 1.
 
     Raises:
-        ValueError: A method is unknown.
+        ValueError: A method is unknown, or an embedding is not finite.
 
     Example:
         >>> from transformers import AutoModel, AutoProcessor
@@ -98,6 +99,8 @@ def explain(model, processor, image, text: str, methods: Sequence[str] = tuple(M
             "image": normalize(model.get_image_features(pixels["image"]).pooler_output),
             "text": normalize(model.get_text_features(pixels["text"]).pooler_output),
         }
+    for modality, vectors in embeddings.items():
+        check_finite(vectors, modality)
     result = {"cosine": (embeddings["image"] * embeddings["text"]).sum().item()}
     panels = []
     for method in methods:

@@ -1,7 +1,7 @@
 """Local files and folders, known names, captions from one or several columns."""
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from clippo.evaluation.benchmarks import (
     NAMED,
@@ -62,6 +62,26 @@ def test_class_names_from_a_file_or_an_error(tmp_path):
         class_names(Benchmark("x", class_names="missing.txt"), rows, read_prompts())
     with pytest.raises(ValueError, match="No column caption in the data; it has image, label"):
         read_columns(rows, "image", "caption")
+
+
+@pytest.mark.parametrize(
+    ("columns", "remedy"),
+    [
+        (("image", "coarse_label"), "Its images are in img: pass --image img."),
+        (
+            ("img", "label"),
+            "Its labels are in coarse_label, fine_label: pass --label coarse_label or --label fine_label.",
+        ),
+        (("img", "text"), "it has img, fine_label, coarse_label, note."),
+    ],
+)
+def test_a_missing_column_suggests_the_column_of_that_type(columns, remedy):
+    labels = ClassLabel(names=["a", "b"])
+    features = Features({"img": Image(), "fine_label": labels, "coarse_label": labels, "note": Value("string")})
+    rows = Dataset.from_list([{"img": None, "fine_label": 0, "coarse_label": 1, "note": ""}], features=features)
+    with pytest.raises(ValueError, match="No column") as raised:
+        read_columns(rows, *columns)
+    assert remedy in str(raised.value)
 
 
 def test_captions_of_several_columns():

@@ -50,7 +50,7 @@ class TestZeroShot:
         notes = " ".join(report.notes)
         assert "Classes 2, 3 are all called 'blue': only the first can be predicted" in notes
         assert "1 classes have no images and are left out of the mean per class: 'blue'" in notes
-        assert "the first is row 4: broken image: cannot identify image" in notes
+        assert "the first is row 4: broken image: PIL cannot identify image" in notes
         assert torch.tensor(report.confusion["counts"]).diagonal().tolist() == [4, 3, 4, 0]
 
     def test_a_constant_model_predicts_the_first_class(self, encoder, oracle, labelled):
