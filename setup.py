@@ -17,11 +17,11 @@ def version() -> str:
 # CONTRIBUTING.md, "Versions", lists the versions that were run.
 INSTALL_REQUIRES = [
     "transformers>=5.18",  # the first whose top-level AutoImageProcessor works without torchvision
-    "torch>=2.13",
-    "accelerate>=1.4",  # transformers' Trainer calls Accelerator.unwrap_model(keep_torch_compile=...)
+    "torch>=2.11",
+    "accelerate>=1.7",  # older releases resume in the middle of an epoch with other batches
     "datasets>=4.0",  # the List feature
     "evaluate>=0.4.3",
-    "pillow>=10.1",
+    "pillow>=11.0",
     "freetype-py>=2.4",
     "numpy>=2.0",
     "safetensors>=0.8",

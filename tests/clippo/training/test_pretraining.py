@@ -237,7 +237,8 @@ def spoilt_photos(tmp_path):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_mixture_with_broken_pictures(spoilt_photos, tmp_path, streaming, monkeypatch):
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # after every pass over streamed parquet
+    # Newer releases of datasets sleep after every pass over streamed parquet.
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
     photos, book = spoilt_photos
     sources = [{**photos, "weight": 0.75, "streaming": streaming}, {**book, "weight": 0.25, "streaming": streaming}]
     options = dict(eval_strategy="no", per_device_train_batch_size=8, save_steps=4, max_steps=8)
