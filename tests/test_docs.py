@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .test_architecture import ALLOWED
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "tests/goldens/README.md"])
 SOURCES = sorted(
@@ -61,6 +63,13 @@ def test_the_trees_list_every_folder_of_the_library():
     for page in (ROOT / "README.md", ROOT / "docs" / "architecture.md"):
         text = page.read_text(encoding="utf-8")
         assert [name for name in folders if f"\n  {name}/ " not in text] == [], page.name
+
+
+def test_the_page_has_the_import_table():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(clippo[\w/]*)` \| (.*) \|$", page, flags=re.MULTILINE))
+    table = {name.replace("/", "."): set(row.replace("top", "clippo").split(", ")) for name, row in rows.items()}
+    assert table == ALLOWED
 
 
 def test_the_site_builds_without_warnings(tmp_path):
