@@ -86,7 +86,10 @@ class SourcePairs(KeyedDataset):
         Raises:
             UnusableRow: The row gives no item.
         """
-        cells = self.rows[row]
+        try:
+            cells = self.rows[row]
+        except UnicodeDecodeError as error:  # a JSON file that is not UTF-8; nothing checks it before
+            raise UnusableRow(f"broken text: {error}") from error
         if self.spec.kind == "image_text":
             return image_text_item(cells, self.spec, generator, self.texts_per_image)
         return text_text_item(cells, self.spec, generator)

@@ -11,7 +11,8 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
 from clippo.data.known import KNOWN, KnownData
-from clippo.data.sources import BUILDERS, load_rows
+from clippo.data.local_files import BUILDERS
+from clippo.data.sources import load_rows
 
 VARIABLE = "CLIPPO_DATA"
 

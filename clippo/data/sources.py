@@ -3,35 +3,27 @@
 `load_rows` opens any of them for pretraining, evaluation and the tasks. `open_source` opens the source of a recipe.
 """
 
-import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow
 from datasets import load_dataset, load_from_disk
 
-from clippo.data.damage import check_shard, find_unreadable
+from clippo.data.damaged_files import READ_ERRORS, find_unreadable
+from clippo.data.image_folders import Rows, open_image_folder
+from clippo.data.local_files import BUILDERS, SAVED, file_type, has_splits, how_to_get, local_files, names_files
+from clippo.data.shards import check_end, open_shards
 from clippo.data.specs import SourceSpec
 from clippo.data.text_files import csv_options
 
-Rows = datasets.Dataset | datasets.IterableDataset
+__all__ = ["NOTATION", "Rows", "check_columns", "has_splits", "load_rows", "open_source"]
 
-BUILDERS = {
-    ".parquet": "parquet",
-    ".json": "json",
-    ".jsonl": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".arrow": "arrow",
-    ".tar": "webdataset",
-}
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")  # of json and csv files; C4 is .json.gz
-SPLITS = ("train", "validation", "valid", "val", "dev", "test")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # captions of an image folder
+# Messages of `datasets` about files without rows.
+NO_ROWS = ("corresponds to no data", "Must pass at least one table")
+TEXTS = ("string", "large_string", "string_view", "null")
+HUB_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?")
 # "folder:validation" or "owner/name:train[:100]", but neither "C:\..." nor "https://...".
 NOTATION = re.compile(r"(?P<path>[^:]{2,}):(?P<split>[A-Za-z_][\w.+-]*(?:\[[^\]]*\])?)")
 
@@ -79,34 +71,15 @@ def load_rows(
     notation = NOTATION.fullmatch(path)
     if notation and split is None and not Path(path).exists():
         path, split = notation["path"], notation["split"]
-    try:
-        rows = _load(path, split, config, streaming, texts, name)
-        if rows.column_names is None:  # a stream knows its columns after its first row
-            rows = rows._resolve_features()
-    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid) as error:
-        where = find_unreadable(path, name) or path
-        raise ValueError(f"{name}: {where} cannot be read: {error.__cause__ or error}.") from error
+    rows = _load(path, split, config, streaming, texts, name)
+    if rows.column_names is None:  # a stream knows its columns after its first row
+        rows = rows._resolve_features()
     if columns is not None:
         rows = _select(rows, columns, name)
     for column, feature in (rows.features or {}).items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(column, datasets.Image(decode=False))
     return rows
-
-
-def has_splits(path: str | Path) -> bool:
-    """False for a file, a glob or a folder that `load_rows` can only read whole.
-
-    Args:
-        path: As for `load_rows`.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return not _names_files(str(path))
-    if (folder / "state.json").is_file():
-        return False
-    images = any(child.suffix.lower() in IMAGES for child in folder.iterdir())
-    return bool(_data_files(folder) and not images) or any((folder / split).is_dir() for split in SPLITS)
 
 
 def open_source(spec: SourceSpec) -> Rows:
@@ -121,34 +94,58 @@ def open_source(spec: SourceSpec) -> Rows:
     """
     split = None if spec.split == "train" else spec.split
     rows = load_rows(spec.path, split, spec.config, streaming=spec.streaming, name=spec.name)
-    if spec.kind == "image_text" and spec.image_column not in rows.column_names:  # "json.title" holds no image
-        raise ValueError(_no_column([spec.image_column], rows, spec.name))
+    if spec.kind == "image_text":
+        check_columns(rows, [spec.image_column], spec.name, nested=False)
     every, rows = rows.features, _select(rows, spec.columns, spec.name)
     if every:
         _check_texts(spec, every)
     return rows
 
 
+def check_columns(rows: Rows, columns: Iterable[str], name: str, nested: bool = True) -> None:
+    """Raise `ValueError` if a column is missing; the message says which columns hold images and texts.
+
+    Args:
+        rows: Opened data set.
+        columns: Wanted columns.
+        name: Name of the data set in the message.
+        nested: Accept "json.title", the field `title` of the column `json`.
+    """
+    columns = list(columns)
+    missing = [column for column in columns if not _is_there(rows, column, nested)]
+    if not missing:
+        return
+    hints = []
+    for kind, what, option in (
+        (datasets.Image, "images", "image_column in a recipe, --image on the command line"),
+        (datasets.Value, "texts", "caption_columns in a recipe, --captions on the command line"),
+    ):
+        found = [column for column, feature in (rows.features or {}).items() if isinstance(feature, kind)]
+        found = [column for column in found if kind is datasets.Image or rows.features[column].dtype in TEXTS]
+        if found and not set(found) & set(columns):
+            hints.append(f" Its {what} are in {', '.join(found)}: name them ({option}).")
+    names = ", ".join(rows.column_names)
+    raise ValueError(f"No column {', '.join(missing)} in {name}; it has {names}.{''.join(hints)}")
+
+
 def _select(rows: Rows, columns: Sequence[str], name: str) -> Rows:
     """The columns, "json.title" as "json"."""
-    names = rows.column_names
-    tops = {column: column if column in names else column.partition(".")[0] for column in columns}
-    missing = [column for column, top in tops.items() if top not in names or not _is_there(rows, top, column)]
-    if missing:
-        raise ValueError(_no_column(missing, rows, name))
-    return rows.select_columns(list(dict.fromkeys(tops.values())))
+    check_columns(rows, columns, name)
+    return rows.select_columns(list(dict.fromkeys(_top(rows, column) for column in columns)))
 
 
-def _is_there(rows: Rows, top: str, column: str) -> bool:
-    """True when `column` is `top` itself or a field of it."""
-    if column == top or not rows.features:
+def _top(rows: Rows, column: str) -> str:
+    return column if column in rows.column_names else column.partition(".")[0]
+
+
+def _is_there(rows: Rows, column: str, nested: bool) -> bool:
+    if column in rows.column_names:
         return True
-    entries = rows.features[top]
-    return isinstance(entries, dict) and column.removeprefix(top + ".") in entries
-
-
-def _no_column(missing: Sequence[str], rows: Rows, name: str) -> str:
-    return f"{name}: no column {', '.join(missing)}; there are {', '.join(rows.column_names)}."
+    top, _, field = column.partition(".")
+    if not nested or top not in rows.column_names:
+        return False
+    entries = (rows.features or {}).get(top)
+    return entries is None or (isinstance(entries, dict) and field in entries)
 
 
 def _check_texts(spec: SourceSpec, features: datasets.Features) -> None:
@@ -158,95 +155,72 @@ def _check_texts(spec: SourceSpec, features: datasets.Features) -> None:
         lists = (datasets.List, datasets.LargeList)
         inner = feature.feature if isinstance(feature, lists) and spec.text_column is None else feature
         dtype = getattr(inner, "dtype", None)
-        if dtype not in ("string", "large_string", "string_view", "null"):
+        if dtype not in TEXTS:
             wanted = "strings" if spec.text_column is not None else "strings or lists of strings"
             raise ValueError(f"{spec.name}: column {column} must hold {wanted}, it holds {dtype or feature}.")
 
 
 def _load(path: str, split: str | None, config: str | None, streaming: bool, texts: Sequence[str], name: str) -> Rows:
     folder = Path(path)
-    if folder.is_dir():
-        _refuse(name, "a local folder", config=config)
-        if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
-            return _saved(folder, split, streaming, name)
-        files = _files_of_split(folder, split, name)
-        return _open_files(files, streaming, texts, name) if files else _image_folder(folder, split, streaming, name)
-    if _names_files(path):
-        _refuse(name, "local files, which `path` names", split=split, config=config)
-        files = sorted(glob.glob(path, recursive=True))
-        if not files:
-            raise FileNotFoundError(f"{name}: no file matches {path}.")
-        return _open_files(files, streaming, texts, name)
-    if folder.is_absolute() or path.startswith("."):
-        raise FileNotFoundError(f"{name}: there is no {path}.")
+    if folder.is_dir() or names_files(path):
+        what = "a local folder" if folder.is_dir() else "local files, which `path` names"
+        _refuse(name, what, split=None if folder.is_dir() else split, config=config)
+        if any((folder / file).is_file() for file in SAVED):
+            return _open_saved(folder, split, streaming, name)
+        files = local_files(path, split, name)
+        if files:
+            return _open_files(files, streaming, texts, name)
+        return open_image_folder(folder, split, streaming, name)
+    if folder.is_absolute() or not HUB_NAME.fullmatch(path):
+        raise FileNotFoundError(f"{name}: there is no file or folder {path}; check the path.{how_to_get(path)}")
     try:
         return load_dataset(path, config, split=split or "train", streaming=streaming)
     except (ConnectionError, FileNotFoundError) as error:  # DatasetNotFoundError is a FileNotFoundError
+        hint = how_to_get(path) or " Check the path, or give the name of a data set on the hub: owner/name."
         raise type(error)(
-            f"{name}: there is no file or folder {path} below {Path.cwd()}, and the hub did not help: {error}"
+            f"{name}: there is no file or folder {path} below {Path.cwd()}.{hint} The hub said: {error}"
         ) from error
 
 
 def _refuse(name: str, what: str, **options: Any) -> None:
+    """Raise `ValueError` for options that have no effect."""
     given = [option for option, value in options.items() if value is not None]
     if given:
         raise ValueError(f"{name}: {', '.join(given)} would have no effect on {what}; leave it out.")
 
 
-def _names_files(path: str) -> bool:
-    return _file_type(path) in BUILDERS or any(char in path for char in "*?[")
-
-
-def _file_type(file: str | Path) -> str:
-    path = Path(file)
-    inner = Path(path.stem).suffix
-    return inner if path.suffix in COMPRESSIONS and BUILDERS.get(inner) in ("json", "csv") else path.suffix
-
-
 def _open_files(files: Sequence[str], streaming: bool, texts: Sequence[str], name: str) -> Rows:
-    types = sorted({_file_type(file) for file in files})
-    if len(types) > 1 or types[0] not in BUILDERS:
-        raise ValueError(f"{name}: there are files of type {', '.join(types)}; give one type of {', '.join(BUILDERS)}.")
-    builder, options = BUILDERS[types[0]], {}
-    if builder == "webdataset":
+    """Rows of local files of one type."""
+    kind = file_type(files[0])
+    if kind == ".tar":
         for file in files:
-            check_shard(file, name)
-    if builder == "csv":
-        options = csv_options(files[0])
-        if texts:
-            options["converters"] = dict.fromkeys(texts, str)
-    return load_dataset(builder, data_files=list(files), split="train", streaming=streaming, **options)
+            check_end(file, name)
+    try:
+        rows = _open_type(kind, list(files), streaming, texts)
+        if rows.column_names is None:  # a stream knows its columns after its first row
+            rows = rows._resolve_features()
+    except (*READ_ERRORS, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
+        where = find_unreadable(files, name) or f"one of {', '.join(files[:3])}"
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        if not reason or any(words in reason for words in NO_ROWS):
+            reason = "it holds no rows"
+        raise ValueError(f"{name}: {where} cannot be read: {reason}.") from error
+    if not rows.column_names:
+        raise ValueError(f"{name}: {files[0]} holds no rows.")
+    return rows
 
 
-def _data_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.is_file() and file.name not in METADATA)
-    return sorted(file for file in files if _file_type(file) in BUILDERS)
+def _open_type(kind: str, files: list[str], streaming: bool, texts: Sequence[str]) -> Rows:
+    if kind == ".tar":
+        return open_shards(files, streaming)
+    options = csv_options(files[0]) if BUILDERS[kind] == "csv" else {}
+    if options and texts:
+        options["converters"] = dict.fromkeys(texts, str)
+    return load_dataset(BUILDERS[kind], data_files=files, split="train", streaming=streaming, **options)
 
 
-def _files_of_split(folder: Path, split: str | None, name: str) -> list[str]:
-    """Data files of a split in a folder; none for a folder of images."""
-    files = _data_files(folder)
-    found = [file for file in files if file.name.startswith(split or "train")]
-    if not found and any(child.is_dir() or child.suffix.lower() in IMAGES for child in folder.iterdir()):
-        return []  # a folder of images; data files beside them belong to something else
-    if not found and split is None and not any(file.name.startswith(SPLITS) for file in files):
-        found = files  # nothing is named after a split
-    if files and not found:
-        raise FileNotFoundError(
-            f"{name}: no {split or 'train'}* file in {folder}; it has {', '.join(file.name for file in files)}. Give "
-            "the beginning of a name as the split."
-        )
-    whole = [file for file in found if file.name.partition(".")[0] == (split or "train")]
-    if len({_file_type(file) for file in found}) > 1 or (whole and len(found) > 1):
-        raise ValueError(
-            f"{name}: {', '.join(file.name for file in found)} in {folder} could all be the split "
-            f"{split or 'train'}; leave one, or parts of one type."
-        )
-    return [str(file) for file in found]
-
-
-def _saved(folder: Path, split: str | None, streaming: bool, name: str) -> Rows:
-    """A folder that `save_to_disk` wrote."""
+def _open_saved(folder: Path, split: str | None, streaming: bool, name: str) -> Rows:
+    """Rows of a folder that `save_to_disk` wrote."""
     rows = load_from_disk(str(folder))
     if isinstance(rows, datasets.DatasetDict):
         if (split or "train") not in rows:
@@ -255,10 +229,3 @@ def _saved(folder: Path, split: str | None, streaming: bool, name: str) -> Rows:
     else:
         _refuse(name, "a saved data set without splits", split=split)
     return rows.to_iterable_dataset() if streaming else rows
-
-
-def _image_folder(folder: Path, split: str | None, streaming: bool, name: str) -> Rows:
-    """Images below a folder of the split's name, or below `folder` where the images have no splits."""
-    if split is not None and (folder / split).is_dir():
-        folder, split = folder / split, None
-    return load_dataset("imagefolder", data_dir=str(folder), split=split or "train", streaming=streaming)

@@ -1,7 +1,6 @@
 """Pairs from sources too large for random access: WebDataset shards and data sets that are read from the hub."""
 
 import logging
-import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from clippo.data.damage import find_unreadable
+from clippo.data.damaged_files import READ_ERRORS, find_unreadable
+from clippo.data.local_files import local_files
 from clippo.data.mixture import check_mixture
 from clippo.data.samples import document_item, first_usable, image_text_item, text_text_item
 from clippo.data.sampling import rows_per_batch
@@ -154,8 +154,9 @@ class PairStream(IterableDataset):
                     cells = {column: values[0] for column, values in batch.items()}
                     yield StreamedRow(count, cells, int(seeds.integers(2**62)))
                     count += 1
-            except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow raises ValueErrors
-                where = find_unreadable(spec.path, spec.name) or f"a shard of {spec.path}"
+            except READ_ERRORS as error:
+                files = local_files(spec.path, None if spec.split == "train" else spec.split, spec.name)
+                where = find_unreadable(files, spec.name) or f"a shard of {spec.path}"
                 raise RuntimeError(
                     f"{spec.name}: {where} cannot be read ({type(error).__name__}: {error}); found after {count} rows "
                     "of a pass. Download it again or take it out of the pattern."

@@ -1,4 +1,4 @@
-"""Robust reading of text files: lines, CSV tables and JSON lines.
+"""Robust reading of text files: lines and CSV tables.
 
 Every reader skips a byte order mark. Lines end at "\\n" and "\\r\\n" alone: `str.splitlines` would also cut at U+2028
 and U+0085, which are characters of a name or a caption. No cell becomes a missing value: "null", "None", "NA" and "nan"
@@ -6,7 +6,6 @@ are words.
 """
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -55,50 +54,3 @@ def read_lines(path: str | Path) -> list[str]:
     """
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
-
-
-def read_table(path: str | Path) -> dict[str, list[str]]:
-    """Columns of a .csv or .tsv file with a header, every cell a string.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is empty, is not UTF-8, or a row has another number of cells than the header.
-    """
-    quoting = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if Path(path).suffix == ".tsv" else {}
-    lines = (line + "\n" for line in read_lines(path))
-    try:
-        rows = [row for row in csv.reader(lines, strict=True, **quoting) if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file ({error}); check its quotation marks.") from error
-    if not rows:
-        raise ValueError(f"{path} is empty; it needs a header with the column names.")
-    header, *rows = rows
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}, row {number} has {len(row)} cells and the header has {len(header)}; mend the row."
-            )
-    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
-
-
-def read_json_lines(path: str | Path) -> list[Any]:
-    """Values of a JSON Lines file, one a line; blank lines are skipped.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is not UTF-8, or a line is not JSON.
-    """
-    values = []
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.strip():
-            try:
-                values.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is not JSON ({error}); mend or remove the line.") from error
-    return values

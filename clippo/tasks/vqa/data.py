@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, RandomSampler, Sampler
 
 from clippo.data.samples import UnusableRow, read_image
 from clippo.data.sampling import SampleKey
-from clippo.data.sources import has_splits, load_rows
+from clippo.data.sources import check_columns, has_splits, load_rows
 from clippo.tasks.vqa.answers import AnswerVocabulary
 
 BLIND = ("picture", "question")
@@ -70,9 +70,7 @@ class VisualQuestions(Dataset):
         """
         question_column = question_column or ("questions" if "questions" in rows.column_names else "question")
         answer_column = answer_column or ("answers" if "answers" in rows.column_names else "answer")
-        missing = [n for n in (image_column, question_column, answer_column) if n not in rows.column_names]
-        if missing:
-            raise ValueError(f"No column {', '.join(missing)} in the data set; it has {', '.join(rows.column_names)}.")
+        check_columns(rows, (image_column, question_column, answer_column), "the data set", nested=False)
         triples = []
         for i, (asked, given) in enumerate(zip(rows[question_column], rows[answer_column], strict=True)):
             if not isinstance(asked, list | tuple):

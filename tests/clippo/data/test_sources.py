@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clippo.data import PairStream, SourcePairs, SourceSpec
-from clippo.data.damage import find_unreadable
+from clippo.data.damaged_files import find_unreadable
 from clippo.data.sampling import SampleKey
 from clippo.data.sources import open_source
 
@@ -88,7 +88,7 @@ def test_compressed_json_as_c4_has_it(tmp_path, streaming):
 def test_a_cut_json_file_is_named(tmp_path, streaming):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": DOCUMENT}) + '\n{"text": "cut of')
     spec = SourceSpec(path=str(tmp_path / "a.jsonl"), kind="text_text", text_column="text", streaming=streaming)
-    with pytest.raises(ValueError, match=r"a\.jsonl cannot be read: JSON parse error"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2, cannot be read: JSON parse error"):
         open_source(spec)
 
 
@@ -97,7 +97,7 @@ def test_a_parquet_file_that_breaks_in_the_middle_is_named(tmp_path):
         texts = datasets.Dataset.from_dict({"text": [f"{DOCUMENT} Number {i}." for i in range(2000)]})
         texts.to_parquet(str(tmp_path / f"{number}.parquet"))
     spec = SourceSpec(path=str(tmp_path / "*.parquet"), kind="text_text", text_column="text", streaming=True, name="c4")
-    assert find_unreadable(spec.path, spec.name) is None
+    assert find_unreadable([str(path) for path in tmp_path.glob("*.parquet")], "c4") is None
     broken = tmp_path / "1.parquet"
     chunk = parquet.ParquetFile(broken).metadata.row_group(0).column(0)
     content = bytearray(broken.read_bytes())
@@ -141,13 +141,13 @@ def test_texts_inside_json_of_a_shard(shard, streaming):
     found = {(item["image"].getpixel((0, 0))[0], item["text"]) for item in items}
     assert found == {(number, f"{field} {number}") for number in range(4) for field in ("title", "tag")}
     spec.caption_columns = ["json.title", "json.summary"]
-    with pytest.raises(ValueError, match=r"no column json\.summary; there are"):
+    with pytest.raises(ValueError, match=r"No column json\.summary in .*; it has"):
         open_source(spec)
     spec.caption_columns = ["json.title", "json.views"]
     with pytest.raises(ValueError, match=r"column json\.views must hold strings or lists of strings, it holds int64"):
         open_source(spec)
     spec.image_column, spec.caption_columns = "json.title", ["json.tags"]
-    with pytest.raises(ValueError, match=r"no column json\.title; there are"):
+    with pytest.raises(ValueError, match=r"No column json\.title in .*; it has"):
         open_source(spec)
 
 

@@ -1,8 +1,8 @@
-"""Text files are read alike everywhere: no byte order mark, two line ends, no guessed missing values."""
+"""Text files are read alike everywhere: no byte order mark, two line ends."""
 
 import pytest
 
-from clippo.data.text_files import read_json_lines, read_lines, read_table
+from clippo.data.text_files import csv_options, read_lines
 
 
 def test_lines_end_at_line_feeds_alone(tmp_path):
@@ -13,33 +13,12 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     assert read_lines(path) == []
 
 
-def test_cells_are_the_strings_that_are_written(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text('\ufefffile_name,caption\na.png,null\nb.png,"two\nlines, NA"\nc.png,\n', encoding="utf-8")
-    assert read_table(path) == {"file_name": ["a.png", "b.png", "c.png"], "caption": ["null", "two\nlines, NA", ""]}
-    path = tmp_path / "table.tsv"
-    path.write_text('a\tb\n"x\tnan\n', encoding="utf-8")
-    assert read_table(path) == {"a": ['"x'], "b": ["nan"]}
+def test_other_encodings_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"names.txt is not UTF-8 \(.* at byte 3\); convert it"):
+        read_lines(tmp_path / "names.txt")
 
 
-def test_json_lines(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('\ufeff{"a": "\u2028"}\n\n[1]\n', encoding="utf-8")
-    assert read_json_lines(path) == [{"a": "\u2028"}, [1]]
-
-
-@pytest.mark.parametrize(
-    ("read", "content", "message"),
-    [
-        (read_lines, b"caf\xe9", "is not UTF-8"),
-        (read_table, b"", "is empty; it needs a header"),
-        (read_table, b"a,b\n1,2\n3\n", "row 2 has 1 cells and the header has 2"),
-        (read_table, b'a\n"open\n', "check its quotation marks"),
-        (read_json_lines, b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
-    ],
-)
-def test_files_that_are_broken(tmp_path, read, content, message):
-    path = tmp_path / "broken"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read(path)
+def test_tables_of_tabs_have_no_quotation_marks():
+    assert csv_options("a.csv.gz").get("sep") is None
+    assert csv_options("a.tsv.gz")["sep"] == "\t"
