@@ -4,16 +4,19 @@ A checkpoint is written below `_incomplete` and renamed to `checkpoint-STEP` aft
 A kill or a full disk during a save leaves only `_incomplete`, which the next start deletes.
 """
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
@@ -141,6 +144,21 @@ def _warn_of(passed_over: Mapping[Path, str], then: str) -> None:
         logger.warning("%s is incomplete (%s); %s.", path.name, reason, then)
 
 
+@contextlib.contextmanager
+def unsharded_class(model: nn.Module) -> Iterator[None]:
+    """Gives a model of FSDP2 its own class for a while.
+
+    FSDP2 replaces the class by one that torch defines. A folder that is saved with it has the code of torch and a name
+    that nobody can load.
+    """
+    sharded = type(model)
+    model.__class__ = next(base for base in sharded.__mro__ if not issubclass(base, FSDPModule))
+    try:
+        yield
+    finally:
+        model.__class__ = sharded
+
+
 class CheckpointMixin:
     """Mixin for a Trainer whose checkpoints are whole or absent, and hold a fingerprint of their run.
 
@@ -203,6 +221,10 @@ class CheckpointMixin:
             )
         if changed:
             logger.warning("%s is resumed with other inputs: %s.", checkpoint, "; ".join(changed))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with unsharded_class(self.accelerator.unwrap_model(self.model, keep_torch_compile=False)):
+            super()._save(output_dir, state_dict)
 
     # Trainer asks this method where to write a checkpoint, and takes its name from the step.
     def _get_output_dir(self, trial=None) -> str:

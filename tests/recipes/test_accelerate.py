@@ -1,5 +1,6 @@
 """The launch configs without GPUs: accelerate's own parser, environment and FSDP2 code."""
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from accelerate.utils.other import compile_regions, compile_regions_fsdp2
 from torch.distributed.fsdp import FSDPModule
 
 from clippo import ClippoConfig, ClippoModel
+from clippo.modeling_clippo.configuration_clippo import AUTO_MAP
+from clippo.training.checkpoints import unsharded_class
 from clippo.training.trainer import keep_loss_in_float32
 
 from ..conftest import ROOT
@@ -120,6 +123,20 @@ def test_a_sharded_model_in_bf16_still_has_its_loss_in_float32(monkeypatch, one_
     assert output.vision_model_output.last_hidden_state.dtype == torch.bfloat16  # the tower did compute in bf16
     output.loss.backward()
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_sharded_model_is_saved_with_its_own_code(monkeypatch, one_process, tmp_path):
+    """FSDP2 gives the model a class of its own; neither its name nor the code of torch belongs into a checkpoint."""
+    plain, model = make(), sharded(monkeypatch, make(), "no")
+    assert type(model).__name__ == "FSDPClippoModel"
+    with unsharded_class(model):
+        model.save_pretrained(tmp_path, state_dict=plain.state_dict())
+    assert isinstance(model, FSDPModule)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert "modeling_clippo.py" in files and not any("fsdp" in name for name in files)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["auto_map"] == AUTO_MAP and config["architectures"] == ["ClippoModel"]
+    assert ClippoModel.from_pretrained(tmp_path).config.hidden_size == 32
 
 
 @pytest.mark.slow
