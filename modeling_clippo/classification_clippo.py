@@ -12,7 +12,7 @@ from transformers.modeling_outputs import ImageClassifierOutput, SequenceClassif
 from transformers.utils import can_return_tuple
 
 from .configuration_clippo import ClippoConfig
-from .pixels_clippo import size_in_pixels
+from .pixels_clippo import is_exporting, size_in_pixels
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 
@@ -69,7 +69,7 @@ def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
     """Check labels and convert them to the type that the loss needs.
 
     Without `config.problem_type` the labels decide, as in transformers: one label is a regression, whole numbers are
-    classes, other numbers are several labels a text. Values are checked on the CPU only and not in compiled code,
+    classes, other numbers are several labels a text. Values are checked on the CPU and outside compiled code only,
     because reading them from an accelerator would make every step wait.
 
     Returns:
@@ -104,7 +104,8 @@ def _are_whole(labels: torch.Tensor) -> bool:
 
 
 def _can_check(labels: torch.Tensor) -> bool:
-    return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+    traced = torch.compiler.is_compiling() or is_exporting()
+    return labels.device.type == "cpu" and labels.numel() > 0 and not traced
 
 
 def _check_finite(labels: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 """Fixtures every test may use. Reference data that we may not ship lives in a `shared` folder beside the checkout."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -21,3 +22,17 @@ def shared_path(*parts: str) -> Path:
 def shared():
     """The function `shared_path`, as a fixture."""
     return shared_path
+
+
+@pytest.fixture
+def log_messages():
+    """Messages that transformers and clippo log during the test, as a list that grows."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    loggers = [logging.getLogger(name) for name in ("transformers", "clippo")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield messages
+    for logger in loggers:
+        logger.removeHandler(handler)

@@ -1,6 +1,5 @@
 """`import clippo` opens every stock way to load a folder, and what is saved comes back as it was."""
 
-import logging
 import sys
 from pathlib import Path
 
@@ -59,17 +58,6 @@ def folder(save_tiny):
 @pytest.fixture
 def inputs(folder, photos):
     return clippo.ClippoProcessor.from_pretrained(folder)(images=photos, text=TEXTS, return_tensors="pt")
-
-
-@pytest.fixture
-def load_reports():
-    """Messages that transformers logs while it loads weights."""
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logging.getLogger("transformers").addHandler(handler)
-    yield messages
-    logging.getLogger("transformers").removeHandler(handler)
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -146,10 +134,10 @@ def test_parts_saved_alone_come_back_with_the_same_bytes(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ClippoForImageClassification", "ClippoForSequenceClassification"])
-def test_a_model_opens_as_a_head_with_only_the_classifier_new(folder, inputs, load_reports, name):
+def test_a_model_opens_as_a_head_with_only_the_classifier_new(folder, inputs, log_messages, name):
     head, report = getattr(clippo, name).from_pretrained(folder, num_labels=3, output_loading_info=True)
     assert set(report["missing_keys"]) == NEW_CLASSIFIER and not report["unexpected_keys"]
-    (message,) = [m for m in load_reports if "classifier.weight" in m]
+    (message,) = [m for m in log_messages if "classifier.weight" in m]
     assert "classifier.bias" in message and "newly initialized" in message and "projection" not in message
     tower = clippo.ClippoModel.from_pretrained(folder).vision_model
     with torch.no_grad():
@@ -169,13 +157,13 @@ def test_a_model_opens_as_its_tower(folder, inputs):
 @pytest.mark.parametrize(
     "name", ["ClippoForImageClassification", "ClippoForSequenceClassification", "ClippoVisionModel"]
 )
-def test_a_head_or_tower_opens_as_a_model_with_a_new_projection(save_tiny, inputs, load_reports, name):
+def test_a_head_or_tower_opens_as_a_model_with_a_new_projection(save_tiny, inputs, log_messages, name):
     saved = save_tiny(getattr(clippo, name))
     model, report = AutoModel.from_pretrained(saved, output_loading_info=True)
     unused = set() if name == "ClippoVisionModel" else NEW_CLASSIFIER
     assert type(model) is clippo.ClippoModel
     assert set(report["missing_keys"]) == NEW_PROJECTION and set(report["unexpected_keys"]) == unused
-    assert any("projection.weight" in m and "newly initialized" in m for m in load_reports)
+    assert any("projection.weight" in m and "newly initialized" in m for m in log_messages)
     assert model.logit_scale.exp().item() == pytest.approx(10)
     tower = clippo.ClippoVisionModel.from_pretrained(saved)
     with torch.no_grad():

@@ -1,8 +1,5 @@
 """Goldens of the tiny official model: parameters, inputs, outputs and gradients, from tests/goldens."""
 
-import logging
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
@@ -46,28 +43,3 @@ def tiny_inputs(golden_io):
     images = torch.from_numpy(golden_io["images_uint8"]).permute(0, 3, 1, 2)
     texts = torch.from_numpy(golden_io["texts_uint8"]).permute(0, 3, 1, 2)[:, :1]
     return {"pixel_values": images, "text_pixel_values": texts}
-
-
-@pytest.fixture
-def capture_warnings():
-    """Context manager that collects what transformers' loggers write, as a list of messages."""
-
-    @contextmanager
-    def capture():
-        messages = []
-
-        class Keep(logging.Handler):
-            def emit(self, record):
-                messages.append(record.getMessage())
-
-        handler = Keep()
-        loggers = [logging.getLogger(name) for name in ("transformers", "clippo")]
-        for logger in loggers:
-            logger.addHandler(handler)
-        try:
-            yield messages
-        finally:
-            for logger in loggers:
-                logger.removeHandler(handler)
-
-    return capture

@@ -91,18 +91,17 @@ def read(folder):
 
 
 @pytest.mark.parametrize("model_class", [ClippoModel, ClippoForVisualQuestionAnswering])
-def test_foreign_code_is_not_carried_on(model_class, tmp_path, capture_warnings):
+def test_foreign_code_is_not_carried_on(model_class, tmp_path, log_messages):
     """A hostile folder, opened without trust and saved again, must not pass its entries on to the new folder."""
     save_tiny(tmp_path, model_class)
     clean = read(tmp_path)
     change(tmp_path, **HOSTILE)
     (tmp_path / "evil.py").write_text("raise SystemExit('the code of the folder ran')")
-    with capture_warnings() as messages:
-        model = model_class.from_pretrained(tmp_path)
+    model = model_class.from_pretrained(tmp_path)
     assert any(
         all(entry in message for entry in ("'AutoConfig'", "other--evil.Model", "'AutoModelForCausalLM'", "evil.Pipe"))
         and "'AutoModelForImageClassification'" not in message
-        for message in messages
+        for message in log_messages
     )
     assert model.config.auto_map == AUTO_MAP
     model.save_pretrained(tmp_path / "again")
@@ -112,16 +111,15 @@ def test_foreign_code_is_not_carried_on(model_class, tmp_path, capture_warnings)
     assert not (tmp_path / "again" / "evil.py").exists()
 
 
-def test_own_entries_are_silent_with_and_without_a_repository(tmp_path, capture_warnings):
+def test_own_entries_are_silent_with_and_without_a_repository(tmp_path, log_messages):
     """transformers puts the name of the repository before each entry that it loads from the hub."""
     save_tiny(tmp_path, ClippoForVisualQuestionAnswering)
     clean = read(tmp_path)
     pipelines = json.loads(json.dumps(clean["custom_pipelines"]))
     pipelines["visual-question-answering"]["impl"] = "me/mine--pipeline_clippo.ClippoVisualQuestionAnsweringPipeline"
     change(tmp_path, auto_map={k: f"me/mine--{v}" for k, v in AUTO_MAP.items()}, custom_pipelines=pipelines)
-    with capture_warnings() as messages:
-        model = ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
-    assert not [message for message in messages if "Dropped" in message]
+    model = ClippoForVisualQuestionAnswering.from_pretrained(tmp_path)
+    assert not [message for message in log_messages if "Dropped" in message]
     model.save_pretrained(tmp_path / "again")
     assert read(tmp_path / "again") == clean
 

@@ -112,6 +112,18 @@ def test_scores_of_images_against_texts(tmp_path):
     torch.testing.assert_close(torch.from_numpy(got), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["ForImageClassification", "ForSequenceClassification", "ForVisualQuestionAnswering"])
+def test_heads(name):
+    head = tiny_model(getattr(clippo, f"Clippo{name}"), skip_blank_patches=True, num_labels=3)
+    values = pixels("text-packed" if name == "ForSequenceClassification" else "image")
+    with torch.no_grad():
+        expected = head(values, return_dict=False)
+        head.config.return_dict = False
+        assert_close(torch.jit.trace(head, values[:2])(values), expected)
+        exported = torch.export.export(head, (values[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        assert_close(exported.module()(values), expected)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_masked_form_has_the_gradients_of_the_packed_one(attention, monkeypatch):
     def gradients():
