@@ -14,12 +14,12 @@ COLUMNS_PER_WORD = 4  # packed columns in an int64
 
 
 def is_exporting() -> bool:
-    """Whether the current call is traced or exported (torch.jit.trace, torch.export, ONNX)."""
+    """True while a call is traced or exported (torch.jit.trace, torch.export, ONNX)."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def is_packed(values: torch.Tensor) -> bool:
-    """Whether `values` is a packed text canvas, int64 (B, H/16, W/4)."""
+    """True if `values` is a packed text canvas, int64 (B, H/16, W/4)."""
     return values.dtype == torch.int64 and values.ndim == 3
 
 

@@ -169,7 +169,7 @@ class ClippoPreTrainedModel(PreTrainedModel):
 
 
 def _is_finite(parameter: nn.Parameter) -> bool:
-    """Whether a parameter has finite numbers only. Quantized and offloaded parameters count as finite."""
+    """True if a parameter has finite numbers only. Quantized and offloaded parameters count as finite."""
     floating = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     if type(parameter) is not nn.Parameter or parameter.device.type == "meta" or parameter.dtype not in floating:
         return True
