@@ -3,12 +3,14 @@
 import doctest
 import importlib
 import inspect
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+OPTIONAL = {"clippo.integrations.sentence_transformers": "sentence_transformers"}  # module -> package of an extra
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -20,7 +22,7 @@ def modules() -> list[ModuleType]:
         parts = [part for part in file.relative_to(ROOT).with_suffix("").parts if part != "__init__"]
         if parts[-1] != "__main__":
             names.append(".".join(parts if parts[0] == "clippo" else ("clippo", *parts)))
-    return [importlib.import_module(name) for name in names]
+    return [importlib.import_module(name) for name in names if name not in OPTIONAL or find_spec(OPTIONAL[name])]
 
 
 def examples() -> list[doctest.DocTest]:
