@@ -16,6 +16,7 @@ if (_checkout / "modeling_clippo" / "modeling_clippo.py").is_file():
 
 from transformers import (  # noqa: E402 - needs the path above
     AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
@@ -47,6 +48,7 @@ AutoModelForZeroShotImageClassification.register(ClippoConfig, ClippoModel, exis
 AutoModelForImageClassification.register(ClippoConfig, ClippoForImageClassification, exist_ok=True)
 AutoModelForSequenceClassification.register(ClippoConfig, ClippoForSequenceClassification, exist_ok=True)
 AutoModelForVisualQuestionAnswering.register(ClippoConfig, ClippoForVisualQuestionAnswering, exist_ok=True)
+AutoFeatureExtractor.register(ClippoConfig, ClippoImageProcessor, exist_ok=True)
 AutoImageProcessor.register(ClippoConfig, image_processor_classes={"pil": ClippoImageProcessor}, exist_ok=True)
 AutoTokenizer.register(ClippoConfig, ClippoTokenizer, exist_ok=True)
 AutoProcessor.register(ClippoConfig, ClippoProcessor, exist_ok=True)

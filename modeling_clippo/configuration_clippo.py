@@ -167,6 +167,12 @@ class ClippoConfig(PreTrainedConfig):
             # A copy, because `pipeline` replaces names in it by classes.
             self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES["ClippoForVisualQuestionAnswering"])
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As in transformers. `AutoTokenizer` passes its options here too, but `canvas_size` is not a field."""
+        kwargs.pop("canvas_size", None)
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def auto_map(self) -> dict[str, str]:
         """The class that each Auto class opens, computed from `architectures`.

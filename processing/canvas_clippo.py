@@ -277,6 +277,25 @@ def columns_to_pixels(lines: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return pixels.view(levels.dtype).reshape(len(lines), ROW_HEIGHT, lines.shape[1])
 
 
+def stack_canvases(values, width: int) -> np.ndarray:
+    """Arrays, tensors or nested lists of canvases -> one array of the dtype they were rendered in.
+
+    One example without a batch axis, as the tokenizer returns for one text, stays without it.
+    """
+    if not len(values):
+        raise ValueError("pad got a batch without examples; give at least one.")
+    batch = np.stack([np.asarray(value) for value in values])
+    # Data sets return rows as lists of Python numbers, which have no dtype. Then the width tells packed canvases.
+    is_packed = np.issubdtype(batch.dtype, np.signedinteger) and batch.shape[-1] != width
+    if is_packed and (batch.ndim == 3 or (batch.ndim == 2 and 4 * batch.shape[1] == width)):
+        return batch.astype(np.int64, copy=False)  # (B, H/16, W/4), or (H/16, W/4) of one text
+    if batch.ndim == 4 or (batch.ndim == 3 and len(batch) == 1):  # (B, 1, H, W), or (1, H, W) of one text
+        return batch.astype(np.float32 if np.issubdtype(batch.dtype, np.floating) else np.uint8, copy=False)
+    raise ValueError(
+        f"text_pixel_values of shape {batch.shape[1:]} are not a canvas; give (1, H, W), or packed (H/16, W/4), each."
+    )
+
+
 def _height_and_width(canvas_size) -> tuple[int, int]:
     sides = (canvas_size, canvas_size) if isinstance(canvas_size, int | np.integer) else canvas_size
     if (

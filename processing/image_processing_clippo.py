@@ -16,6 +16,7 @@ from transformers.image_utils import ChannelDimension, PILImageResampling, SizeD
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torch_tensor
 
+from .auto_map_clippo import AUTO_MAP, warn_of_foreign_entries
 from .canvas_clippo import MAX_PIXELS
 from .images_clippo import channels_last, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
 
@@ -102,6 +103,19 @@ class ClippoImageProcessor(PilBackend):
     do_normalize = True
     image_mean = [0.5, 0.5, 0.5]
     image_std = [0.5, 0.5, 0.5]
+
+    def __init__(self, **kwargs):
+        auto_map = kwargs.pop("auto_map", None)
+        warn_of_foreign_entries(auto_map, type(self).__name__)
+        if auto_map:
+            # Saved alone, the folder has no code of the processor, so only this class is named.
+            kwargs["auto_map"] = {"AutoImageProcessor": AUTO_MAP["AutoImageProcessor"]}
+        kwargs.pop("feature_extractor_type", None)
+        super().__init__(**kwargs)
+
+    def to_dict(self) -> dict:
+        """The options, with the name by which AutoFeatureExtractor finds the class."""
+        return {**super().to_dict(), "feature_extractor_type": type(self).__name__}
 
     def _standardize_kwargs(self, **kwargs) -> dict:
         kwargs = super()._standardize_kwargs(**kwargs)

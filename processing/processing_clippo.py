@@ -1,10 +1,13 @@
 """Images and strings to the inputs of `ClippoModel`."""
 
+import os
 from dataclasses import asdict
 
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs
+from transformers.utils import IMAGE_PROCESSOR_NAME
 
+from .auto_map_clippo import warn_of_foreign_entries
 from .canvas_clippo import CanvasFormat, Overflow
 from .image_processing_clippo import ClippoImageProcessor, ClippoImageProcessorKwargs
 from .layout_question_clippo import QuestionLayout, draw_questions, pair_questions
@@ -57,7 +60,14 @@ class ClippoProcessor(ProcessorMixin):
     def __init__(self, image_processor=None, tokenizer=None, question_layout=None, **kwargs):
         if question_layout is not None:
             self.question_layout = asdict(QuestionLayout.from_options(question_layout))
+        warn_of_foreign_entries(kwargs.pop("auto_map", None), type(self).__name__)
         super().__init__(image_processor, tokenizer, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """Saves as transformers does, with `preprocessor_config.json` beside, which AutoFeatureExtractor reads."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        self.image_processor.to_json_file(os.path.join(save_directory, IMAGE_PROCESSOR_NAME))
+        return saved
 
     @classmethod
     def from_size(cls, size: int | list[int], **tokenizer_kwargs) -> "ClippoProcessor":

@@ -58,7 +58,10 @@ def _is_pair(item) -> bool:
 
 
 def _is_sequence(value) -> bool:
-    # Columns of data sets and of data frames behave as sequences without being registered as such.
+    # Columns of data sets and of data frames behave as sequences without being registered as such. Arrays without an
+    # axis and tables do too, but iterate over something else than texts.
+    if getattr(value, "ndim", 1) != 1 and not isinstance(value, str):
+        return value.ndim == 2 and isinstance(value, np.ndarray)
     return not isinstance(value, str | bytes | Mapping) and hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
@@ -75,6 +78,8 @@ def _to_list(values) -> list:
 def _as_text(index: int, item, is_split_into_words: bool) -> str:
     if is_split_into_words and _is_sequence(item):
         return " ".join(_as_text(index, word, False) for word in _to_list(item))
+    if isinstance(item, np.ndarray) and item.ndim == 0:
+        item = item.item()
     if not isinstance(item, str):
         raise TypeError(
             f"Text {index} is of type {type(item).__name__} ({str(item)[:60]!r}); give a string"

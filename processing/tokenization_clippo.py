@@ -3,11 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 
-import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizer
-from transformers.utils import is_torch_tensor
+from transformers.utils import is_torch_tensor, logging
 
+from .auto_map_clippo import warn_of_foreign_entries
 from .canvas_clippo import (
     CANVAS_FORMATS,
     OVERFLOWS,
@@ -17,15 +18,28 @@ from .canvas_clippo import (
     RenderOptions,
     one_of,
     report_overflow,
+    stack_canvases,
 )
 from .fonts_clippo import FONT_ZIP, FontChain
 from .layout_pairs_clippo import PAIR_LAYOUTS, render_pairs
 from .rendering_clippo import TextRenderer
 from .texts_clippo import TextBatch, read_texts
 
+logger = logging.get_logger(__name__)
+
 _DRAWING = tuple(field.name for field in fields(RenderOptions))
 # The options that `tokenizer_config.json` records, each an attribute of the tokenizer.
 _OPTIONS = (*_DRAWING, "canvas_format", "overflow", "pair_layout", "pair_separator")
+# Keywords of every tokenizer, which the parent class takes.
+_INHERITED = {
+    *PreTrainedTokenizer.SPECIAL_TOKENS_ATTRIBUTES, "added_tokens_decoder", "additional_special_tokens", "backend",
+    "chat_control_tokens", "chat_template", "clean_up_tokenization_spaces", "extra_special_tokens", "files_loaded",
+    "init_inputs", "max_len", "model_input_names", "model_max_length", "model_specific_special_tokens", "name_or_path",
+    "padding_side", "processor_class", "response_schema", "response_template", "special_tokens_pattern",
+    "split_special_tokens", "token_type_ids_include_special_tokens", "token_type_ids_pattern", "truncation_side",
+    "trust_remote_code", "use_fast", "verbose",
+}  # fmt: skip
+_SYNONYMS = {"image_size": "canvas_size", "size": "canvas_size", "font": "font_file", "antialias": "antialias_font"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,8 @@ class ClippoTokenizer(PreTrainedTokenizer):
         kwargs.setdefault("model_max_length", max_chars)
         for name in ("is_local", "local_files_only"):  # facts about the last load, not options of the tokenizer
             kwargs.pop(name, None)
+        warn_of_foreign_entries(kwargs.pop("auto_map", None), type(self).__name__)
+        _drop_unknown(kwargs)
         # The parent records its arguments in tokenizer_config.json. The path of the font is not among them: the saved
         # font is found by its name, and its content is checked by the hash.
         super().__init__(**options, font_sha256=self.font_sha256, pad_token=pad_token, **kwargs)
@@ -291,7 +307,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
                 f"pad needs the key text_pixel_values but found {sorted(encoded_inputs)}; pass the tokenizer's output."
             )
         data = dict(encoded_inputs)
-        data["text_pixel_values"] = _stack_canvases(data["text_pixel_values"])
+        data["text_pixel_values"] = stack_canvases(data["text_pixel_values"], self.render_options.width)
         if return_tensors in ("pt", "pytorch"):
             import torch
 
@@ -338,24 +354,27 @@ class ClippoTokenizer(PreTrainedTokenizer):
         return (path,)
 
 
+def _drop_unknown(kwargs: dict) -> None:
+    """Raises TypeError for keywords that no tokenizer has; of a loaded folder they are dropped with a warning."""
+    unknown = sorted(
+        name for name in set(kwargs) - _INHERITED if not name.startswith("_") and not name.endswith(("_token", "_file"))
+    )
+    if not unknown:
+        return
+    near = [match for name in unknown for match in get_close_matches(_SYNONYMS.get(name, name), _OPTIONS, 1)]
+    message = f"ClippoTokenizer has no option {', '.join(map(repr, unknown))}" + (
+        f"; did you mean {', '.join(near)}?" if near else f"; its options are {', '.join(_OPTIONS)}."
+    )
+    if "name_or_path" not in kwargs:
+        raise TypeError(message)
+    logger.warning(message + " It is ignored.")
+    for name in unknown:
+        del kwargs[name]
+
+
 def _load_fonts(source, expected: Sequence[str] | None) -> FontChain:
     try:
         return FontChain.from_source(source, expected)
     except OSError as error:
         # from_pretrained replaces the text of an OSError by one that names neither font nor remedy.
         raise ValueError(str(error)) from error
-
-
-def _stack_canvases(values) -> np.ndarray:
-    """Arrays, tensors or nested lists of canvases -> one array of the dtype they were rendered in."""
-    if not len(values):
-        raise ValueError("pad got a batch without examples; give at least one.")
-    batch = np.stack([np.asarray(value) for value in values])
-    # Data sets return rows as lists of Python numbers, which have no dtype but keep the shape.
-    if batch.ndim == 3:
-        return batch.astype(np.int64, copy=False)  # packed (B, H/16, W/4)
-    if batch.ndim == 4:
-        return batch.astype(np.float32 if np.issubdtype(batch.dtype, np.floating) else np.uint8, copy=False)
-    raise ValueError(
-        f"text_pixel_values of shape {batch.shape[1:]} are not a canvas; give (1, H, W), or packed (H/16, W/4), each."
-    )

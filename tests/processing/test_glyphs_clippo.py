@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A thread draws texts with ever new marks while the process forks; each child draws the same text once.
 FORK = """
-import hashlib, os, sys, threading
+import hashlib, os, signal, sys, threading
 from clippo.processing import TextRenderer
 
 sys.setswitchinterval(1e-5)
@@ -43,6 +43,7 @@ for _ in range(int(sys.argv[1])):
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
+        signal.alarm(60)  # a child that hangs counts as crashed
         os.write(write, draw(probe).encode())
         os._exit(0)
     os.close(write)

@@ -8,6 +8,7 @@ import shutil
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from datasets.fingerprint import Hasher
@@ -345,6 +346,62 @@ def test_pad_takes_arrays_tensors_and_whole_batches(tokenizer):
         assert got["text_pixel_values"].dtype == np.uint8
     examples = [{"text_pixel_values": canvas, "score": torch.tensor(float(i))} for i, canvas in enumerate(expected)]
     assert tokenizer.pad(examples, return_tensors="pt")["score"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("canvas_format", ["uint8", "float", "packed"])
+@pytest.mark.parametrize("layout", ["concatenate", "two_canvas"])
+def test_pad_keeps_one_example_as_it_is(canvas_format, layout):
+    """As other tokenizers do: without a batch axis, and of the dtype it was rendered in."""
+    tokenizer = ClippoTokenizer(canvas_size=64, canvas_format=canvas_format, pair_layout=layout)
+    pair = {} if layout == "concatenate" else {"text_pair": "b"}
+    expected = tokenizer("cat", **pair)["text_pixel_values"]
+    for one in (expected, expected.tolist(), torch.from_numpy(expected)):
+        got = tokenizer.pad({"text_pixel_values": one}, return_tensors="pt")["text_pixel_values"]
+        assert got.dtype == torch.from_numpy(expected).dtype
+        np.testing.assert_array_equal(got.numpy(), expected)
+        batch = tokenizer.pad([{"text_pixel_values": one}], return_tensors="np")["text_pixel_values"]
+        assert batch.dtype == expected.dtype and batch.shape == (1, *expected.shape)
+
+
+def test_arrays_and_tables_are_not_taken_apart(tokenizer):
+    np.testing.assert_array_equal(canvases(tokenizer, np.array("abc")), canvases(tokenizer, ["abc"]))
+    np.testing.assert_array_equal(canvases(tokenizer, [np.str_("abc")]), canvases(tokenizer, ["abc"]))
+    frame = pandas.DataFrame({"first": ["a", "b"], "second": ["c", "d"]})
+    with pytest.raises(TypeError, match="Text 0 is of type DataFrame"):
+        tokenizer(frame)
+    np.testing.assert_array_equal(canvases(tokenizer, frame["first"]), canvases(tokenizer, ["a", "b"]))
+    np.testing.assert_array_equal(canvases(tokenizer, frame.to_numpy()), canvases(tokenizer, ["a | c", "b | d"]))
+
+
+def test_a_limit_of_none_cuts_by_the_canvas_alone():
+    with pytest.raises(ValueError, match="canvas_size=64 cuts"):
+        ClippoTokenizer(max_chars=None, canvas_size=64, overflow="raise")("x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("image_size", "canvas_size"), ("canvas_sise", "canvas_size"), ("low_case", "lowercase")]
+)
+def test_a_misspelt_keyword_is_an_error(name, meant):
+    with pytest.raises(TypeError, match=f"no option '{name}'; did you mean {meant}"):
+        ClippoTokenizer(**{name: 64})
+    with pytest.raises(TypeError, match=r"no option 'wings'; its options are .*canvas_size"):
+        ClippoTokenizer(wings=2)
+
+
+def test_keywords_of_every_tokenizer_are_taken(tmp_path):
+    tokenizer = ClippoTokenizer(canvas_size=64, padding_side="left", model_max_length=5, cls_token="[CLS]")
+    assert tokenizer.padding_side == "left" and tokenizer.model_max_length == 5
+    tokenizer.save_pretrained(tmp_path)
+    assert ClippoTokenizer.from_pretrained(tmp_path, spacing=2).spacing == 2
+
+
+def test_unknown_entries_of_a_folder_are_dropped_with_a_warning(tmp_path, caplog):
+    ClippoTokenizer(canvas_size=64).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "wings": 2}))
+    with caplog.at_level(logging.WARNING):
+        loaded = ClippoTokenizer.from_pretrained(tmp_path)
+    assert "no option 'wings'" in caplog.text and "wings" not in loaded.init_kwargs
 
 
 @pytest.mark.parametrize(
