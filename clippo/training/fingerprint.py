@@ -130,22 +130,30 @@ def _(dataset: EmojiPairs) -> dict[str, Any]:
 
 @describe_data.register
 def _(dataset: PairStream) -> dict[str, Any]:
-    return {
-        spec.name: {"path": spec.path, **describe_files([Path(file) for file in sorted(glob(spec.path))])}
-        for spec in dataset.specs
-    }
+    return {spec.name: {"path": spec.path, **describe_files(local_files(spec.path))} for spec in dataset.specs}
+
+
+def local_files(path: str) -> list[Path]:
+    """Returns the files of a local path, glob or folder, also with ":split" at its end; none for a name on the hub."""
+    found = sorted(glob(path, recursive=True)) or sorted(glob(path.rpartition(":")[0], recursive=True))
+    files = []
+    for place in map(Path, found):
+        files += [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    return files
 
 
 def describe_files(files: Sequence[Path]) -> dict[str, Any]:
-    """Returns number, bytes and a content hash of files. The hash reads evenly spaced blocks of each file."""
-    digest, total = hashlib.blake2b(digest_size=16), 0
+    """Returns number, bytes and a content hash of files.
+
+    The hash has all names and sizes, and evenly spaced blocks of evenly spaced files.
+    """
+    digest, sizes = hashlib.blake2b(digest_size=16), [path.stat().st_size for path in files]
+    digest.update(repr([(path.name, size) for path, size in zip(files, sizes, strict=True)]).encode())
     blocks = max(2, BLOCKS // max(1, len(files)))
-    for path in files:
-        size = path.stat().st_size
-        total += size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
+    for number in np.unique(np.linspace(0, len(files) - 1, min(ROWS, len(files)), dtype=int)):
+        size = sizes[number]
+        with files[number].open("rb") as file:
             for start in np.unique(np.linspace(0, max(0, size - BLOCK), blocks, dtype=int)):
                 file.seek(int(start))
                 digest.update(file.read(BLOCK))
-    return {"files": len(files), "bytes": total, "hash": digest.hexdigest()} if files else {}
+    return {"files": len(files), "bytes": sum(sizes), "hash": digest.hexdigest()} if files else {}

@@ -5,7 +5,7 @@ import pytest
 from transformers import TrainingArguments
 
 from clippo.data import PairMixture, PairStream, SourceSpec
-from clippo.training.fingerprint import describe_data, describe_files, differences, make_fingerprint
+from clippo.training.fingerprint import describe_data, describe_files, differences, local_files, make_fingerprint
 
 TEXTS = [[f"one {i}", f"two {i}"] for i in range(60)]
 
@@ -52,6 +52,16 @@ def test_files_are_sampled_to_their_ends(tmp_path):
     for contents in ((large[:-1] + b"x", b"small"), (large, b"smaLl"), (b"x" + large[1:], b"small"), (large,)):
         assert describe(*contents)["hash"] != before["hash"]
     assert describe_files([]) == {}
+
+
+def test_local_files(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "a" / "deep")
+    files = [tmp_path / "a" / "deep" / "train.parquet", tmp_path / "a" / "train.parquet"]
+    folder = str(tmp_path / "a")
+    assert local_files(folder) == local_files(f"{folder}:train") == files
+    assert sorted(local_files(f"{folder}/**/*.parquet")) == files and local_files(f"{folder}/*.parquet") == files[1:]
+    assert local_files("owner/name") == local_files("owner/name:train[:100]") == []
 
 
 def test_settings_and_versions(tmp_path):
