@@ -1,4 +1,13 @@
-"""Pairs for contrastive training: sources, samples, mixtures, streams, augmentation and collation."""
+"""Pairs for contrastive training.
+
+A recipe names sources. Data become batches in five steps; read their files in this order:
+
+1. `specs.py`, `sources.py`: a source is opened as rows (`SourceSpec`, `load_rows`).
+2. `samples.py`: a row becomes a sample of an image and a text, or of two texts; an unusable row is replaced.
+3. `sampling.py`: keys decide which samples a run sees, in which order and with which random numbers.
+4. `mixture.py`, `streaming.py`: sources are mixed in every batch by their weights, by row number or as a stream.
+5. `collator.py`: samples become the arguments of `ClippoModel.forward`.
+"""
 
 from clippo.data.augmentation import PhotoAugmentation
 from clippo.data.collator import ContrastiveCollator

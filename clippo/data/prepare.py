@@ -4,6 +4,7 @@ The files come from the hub, or from a local copy or download: `--from DIR`, or 
 """
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,6 +90,10 @@ def _adapted(known: KnownData, rows: Dataset, config: str | None) -> Dataset:
 
 
 def _from_hub(name: str, known: KnownData) -> Iterator[tuple[str, Dataset]]:
+    package = importlib.util.find_spec(known.package) if known.package else None
+    if package is not None:
+        yield from known.convert(Path(package.origin).parent).items()
+        return
     if known.hub is None:
         raise FileNotFoundError(f"{name} cannot be fetched automatically. {known.by_hand}")
     parts: dict[str, list[Dataset]] = {}

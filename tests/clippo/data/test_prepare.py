@@ -1,5 +1,8 @@
 """Data sets of the recipes are copied, converted or fetched into one place, with their columns checked."""
 
+import dataclasses
+import json
+
 import datasets
 import pytest
 from PIL import Image
@@ -111,3 +114,42 @@ def test_what_cannot_be_prepared_says_what_to_do(tmp_path, monkeypatch, capsys):
         prepare.main(["ntrex", "--output_dir", str(tmp_path / "out")])
     prepare.main(["speeches", "--output_dir", str(tmp_path / "out")])
     assert capsys.readouterr().out.endswith("train.parquet: 1 rows\n")
+
+
+def questions_of(written, folder):
+    return {
+        name: [(row["questions"], row["answers"]) for row in load_rows(folder / name)]
+        for name in contents(written, folder)
+    }
+
+
+def test_questions_are_grouped_by_image(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    for split in ("train", "test"):
+        (raw / split / "images").mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (2, 2)).save(raw / split / "images" / f"{i}.png")
+        asked = [["what color?", "blue", 0], ["a circle?", "no", 1], ["what shape?", "circle", 0]]
+        (raw / split / "questions.json").write_text(json.dumps(asked))
+    grouped = [(["what color?", "what shape?"], ["blue", "circle"]), (["a circle?"], ["no"])]
+    written = prepare.prepare("easy_vqa", tmp_path, raw)
+    assert questions_of(written, tmp_path) == {"easy_vqa/test.parquet": grouped, "easy_vqa/train.parquet": grouped}
+    (raw / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raw").rename(tmp_path / "easy_vqa_package")
+    monkeypatch.setitem(KNOWN, "easy_vqa", dataclasses.replace(KNOWN["easy_vqa"], package="easy_vqa_package"))
+    assert [count for _, count in prepare.prepare("easy_vqa", tmp_path / "out")] == [2, 2]
+
+
+def test_daquar_as_it_is_distributed(tmp_path):
+    (tmp_path / "nyu_depth_images").mkdir()
+    for i in (3, 7):
+        Image.new("RGB", (2, 2)).save(tmp_path / "nyu_depth_images" / f"image{i}.png")
+    text = "what is on the desk in the image3 ?\nbook, lamp\nhow many chairs are there in the image7 ?\n2\n"
+    for split in ("train", "test"):
+        (tmp_path / f"qa.894.raw.{split}.txt").write_text(text)
+    written = prepare.prepare("daquar", tmp_path / "out", tmp_path)
+    assert questions_of(written, tmp_path / "out")["daquar/train.parquet"] == [
+        (["what is on the desk ?"], ["book, lamp"]),
+        (["how many chairs are there ?"], ["2"]),
+    ]
