@@ -1,11 +1,14 @@
 """The documentation: links and pictures exist, named files exist, the site builds without warnings."""
 
+import dataclasses
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from .test_architecture import ALLOWED
 
@@ -21,7 +24,33 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PAGE_NAME = re.compile(r"docs/[a-z0-9_/]+\.(?:md|png)")
 UNWANTED = ("../shared", "this machine", "earlier session", "TODO", "FIXME")
 
+DOTTED_NAME = re.compile(r"(?<![\w/.-])clippo(?:\.[A-Za-z_]\w*)+(?![\w/])")
+FOLDERS = "clippo|modeling_clippo|processing|scripts|recipes|benchmarks|tests"
+FILE_NAME = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w/]+\.[\w.]*\w")
+OPTIONAL = {"sentence_transformers"}  # packages that the tests do not install
+# Results name the commands of their day; the changelog names the old places.
+CURRENT = [page for page in PAGES if "results" not in page.parts and page.name != "CHANGELOG.md"]
+# Flags of other programs: torchrun, accelerate, CLIP_benchmark, run_glue.py; and words of the pages.
+OTHER_FLAGS = {
+    *("nproc_per_node", "config_file", "machine_rank", "model_type", "pretrained", "dataset"),
+    *("from", "help", "field", "index", "trust_remote_code"),
+}
+
+
+def flags() -> set[str]:
+    """Options of all commands: fields of argument dataclasses, and options of argparse parsers."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "clippo").rglob("*.py"))
+    found = set(re.findall(r"add_argument\(\s*\"--(\w+)", text)) | set(
+        re.findall(r"^    (\w+): .*= field\(", text, re.M)
+    )
+    return found | {field.name for field in dataclasses.fields(TrainingArguments)}
+
+
+FLAGS = flags()
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+current_pages = pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def prose(page: Path) -> str:
@@ -56,6 +85,31 @@ def test_pages_that_the_code_names_exist():
         if not (ROOT / name).exists()
     }
     assert missing == set()
+
+
+@current_pages
+def test_named_modules_and_classes_exist(page):
+    """A dotted name of the library, in prose or in code, is a module or something in one."""
+    missing = []
+    for name in sorted(set(DOTTED_NAME.findall(page.read_text(encoding="utf-8")))):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError) as error:
+            if getattr(error, "name", None) not in OPTIONAL:
+                missing.append(name)
+    assert missing == []
+
+
+@current_pages
+def test_named_files_of_the_code_exist(page):
+    names = FILE_NAME.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+@current_pages
+def test_named_flags_exist(page):
+    named = set(re.findall(r"(?<![\w-])--(\w+)", page.read_text(encoding="utf-8")))
+    assert named - FLAGS - OTHER_FLAGS == set()
 
 
 def test_the_trees_list_every_folder_of_the_library():
