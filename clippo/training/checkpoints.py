@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainingArguments
-from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
+from transformers.trainer_utils import SaveStrategy, sort_checkpoints
 
 from clippo.training.fingerprint import FILE as FINGERPRINT
 from clippo.training.fingerprint import differences, make_fingerprint
@@ -252,7 +252,7 @@ class CheckpointMixin:
         if self.args.should_save:
             if self.args.push_to_hub:
                 self._push_from_checkpoint(str(run / name))
-            rotate_checkpoints(str(run), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True)
+            _rotate(run, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def _write_checkpoint(self, staging: Path, model, trial) -> None:
         self._staging = staging
@@ -302,3 +302,17 @@ def _publish(written: Path, final: Path) -> None:
         os.rename(final, written.with_name(f"old-{final.name}"))
     os.rename(written, final)
     shutil.rmtree(written.parent, ignore_errors=True)
+
+
+def _rotate(run: Path, limit: int | None, best: str | None) -> None:
+    """Deletes the oldest checkpoints beyond the limit; the newest and the best one are kept.
+
+    Each is moved to the staging folder first. A kill during the deletion then leaves no half of a checkpoint.
+    """
+    checkpoints = [Path(path) for path in sort_checkpoints(str(run), use_mtime=True)]
+    kept = {checkpoints[-1], *([Path(best)] if best else [])}
+    excess = len(checkpoints) - max(limit, len(kept)) if limit and limit > 0 else 0
+    for checkpoint in [path for path in checkpoints if path not in kept][: max(excess, 0)]:
+        (run / STAGING).mkdir(exist_ok=True)
+        os.rename(checkpoint, run / STAGING / f"old-{checkpoint.name}")
+    shutil.rmtree(run / STAGING, ignore_errors=True)
