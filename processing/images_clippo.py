@@ -53,7 +53,7 @@ def open_image(source: Any, timeout: float | None = None) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return upright(source)
-    name = repr(source if isinstance(source, str | os.PathLike) else type(source).__name__)[:200]
+    name = repr(os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__)[:200]
     if isinstance(source, str) and not os.path.isfile(source):
         source = _read_string(source, timeout)
     if isinstance(source, bytes | bytearray | memoryview):

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clippo.processing import open_image
+
 # Root of the checkout, whose model and images are the defaults of commands. An installation has neither.
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +35,7 @@ def image_pixels(pixel_values: np.ndarray) -> np.ndarray:
 
 
 def read_images(folder: Path) -> dict[str, Image.Image]:
-    """Opens the images of a folder by file stem, in the order of their names.
+    """Opens the images of a folder, upright, by file stem and in the order of their names.
 
     Raises:
         FileNotFoundError: The folder is missing or holds no image.
@@ -42,4 +44,4 @@ def read_images(folder: Path) -> dict[str, Image.Image]:
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
     if not files:
         raise FileNotFoundError(f"no images in {folder}: give a folder with files such as .png, .jpg or .webp")
-    return {path.stem: Image.open(path) for path in files}
+    return {path.stem: open_image(path) for path in files}
