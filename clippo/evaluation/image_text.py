@@ -11,7 +11,7 @@ from clippo.emoji.evaluation import read_emoji
 from clippo.evaluation.benchmarks import Benchmark, Captions, collect_captions, open_rows, read_columns
 from clippo.evaluation.encoder import EmbeddedImages, Encoder
 from clippo.evaluation.metrics import ModalityGap, RecallAtK
-from clippo.evaluation.report import Report
+from clippo.evaluation.report import Report, column_means
 from clippo.evaluation.retrieval import ROUNDING, group_ranks
 
 KS = (1, 5, 10)
@@ -121,8 +121,8 @@ def retrieval_report(encoder: Encoder, benchmark: Benchmark, languages: Iterable
             "every image with a caption is a query among all captions of the language, and found when any of its own "
             "is among the first k. A tie counts as a miss. Means are over languages."
         ),
-        metrics=_means(table, RECALLS),
-        chance=_means(chances, RECALLS),
+        metrics=column_means(table, RECALLS),
+        chance=column_means(chances, RECALLS),
         counts={
             "images": len(images.kept),
             "languages": len(table),
@@ -132,10 +132,6 @@ def retrieval_report(encoder: Encoder, benchmark: Benchmark, languages: Iterable
         notes=notes,
         bars=("T2I R@1", "language"),
     )
-
-
-def _means(lines: list[dict], columns: Iterable[str]) -> dict[str, float]:
-    return {column: sum(line[column] for line in lines) / len(lines) for column in columns}
 
 
 def _mean_lines(table: list[dict]) -> list[dict]:
@@ -153,7 +149,7 @@ def _mean_lines(table: list[dict]) -> list[dict]:
             "script": script,
             "images": "",
             "captions": sum(line["captions"] for line in lines),
-            **_means(lines, RECALLS),
+            **column_means(lines, RECALLS),
         }
         for language, script, lines in groups
     ]
@@ -244,7 +240,7 @@ def modality_gap_report(encoder: Encoder, benchmark: Benchmark, languages: Itera
             "0 is no gap, 2 the largest); accuracy of a ridge regression that separates images from texts, fitted on "
             "every second pair and measured on the others (0.5 is no gap); mean cosine of pairs and of everything else."
         ),
-        metrics=_means(table, ("distance", "separability", "paired_cosine", "other_cosine")),
+        metrics=column_means(table, ("distance", "separability", "paired_cosine", "other_cosine")),
         chance={"separability": 0.5},
         counts={"images": len(images.kept), "languages": len(table)},
         rows=table,
@@ -279,7 +275,7 @@ def mixed_index_report(encoder: Encoder, benchmark: Benchmark, languages: Iterab
             "image among images alone and in the mixed index, and the share of images among the first ten of "
             "the mixed one: without a gap about half."
         ),
-        metrics=_means(table, [name for name in table[0] if name not in ("language", "script", "images")]),
+        metrics=column_means(table, [name for name in table[0] if name not in ("language", "script", "images")]),
         chance={"images in first 10": 0.5},
         counts={"images": len(images.kept), "languages": len(table)},
         rows=table,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,11 @@ class Report:
             axes.spines[["top", "right"]].set_visible(False)
             axes.margins(x=0.01)
         figure.savefig(path, dpi=110)
+
+
+def column_means(rows: Sequence[dict], columns: Iterable[str]) -> dict[str, float]:
+    """Computes the mean of columns over rows."""
+    return {column: sum(row[column] for row in rows) / len(rows) for column in columns}
 
 
 def markdown_table(rows: Sequence[dict]) -> list[str]:

@@ -11,7 +11,7 @@ from clippo.data.writing_systems import dominant_script
 from clippo.evaluation.benchmarks import open_split, require_columns
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.metrics import BitextAccuracy, SemanticSimilarity
-from clippo.evaluation.report import Report
+from clippo.evaluation.report import Report, column_means
 from clippo.evaluation.retrieval import ranks
 
 STS_COLUMNS = ("sentence1", "sentence2", "label")
@@ -92,17 +92,13 @@ def sts_report(encoder: Encoder, sentences: Sentences) -> Report:
         task="sts",
         data=sentences.path,
         protocol="Spearman's (and Pearson's) correlation of the cosine of two sentences with their judged similarity.",
-        metrics=_means(defined, ("spearman", "pearson")) if defined else {},
+        metrics=column_means(defined, ("spearman", "pearson")) if defined else {},
         chance={"spearman": 0.0, "pearson": 0.0},
         counts={"pairs": sum(row["pairs"] for row in table), "languages": len(table)},
         rows=table,
         notes=notes,
         bars=("spearman", "language"),
     )
-
-
-def _means(rows: list[dict], names: Iterable[str]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def pair_accuracy(first: torch.Tensor, second: torch.Tensor) -> dict[str, float]:
@@ -144,7 +140,7 @@ def bitext_report(encoder: Encoder, sentences: Sentences) -> Report:
             "language": f"mean of {len(rows)}",
             "script": script,
             "pairs": sum(row["pairs"] for row in rows),
-            **_means(rows, names),
+            **column_means(rows, names),
         }
         for script, rows in sorted(by_script.items(), key=lambda item: -len(item[1]))
     ]
@@ -156,7 +152,7 @@ def bitext_report(encoder: Encoder, sentences: Sentences) -> Report:
             "translation (forward), back, and the mean of the two. A tie, also with an equal sentence, counts as a "
             "miss. Identical: share of pairs whose two sides are the same string."
         ),
-        metrics=_means(table, names),
+        metrics=column_means(table, names),
         chance=dict.fromkeys(("forward", "backward", "mean"), sum(chances) / len(chances)),
         counts={"pairs": sum(row["pairs"] for row in table), "languages": len(table)},
         rows=[*means, *table] if len(by_script) > 1 else table,

@@ -1,4 +1,4 @@
-"""A tiny model with random weights and its processor; small data sets on disk."""
+"""The tiny model with its processor, and small data sets on disk."""
 
 import io
 
@@ -13,7 +13,7 @@ from ..tiny import tiny_model, tiny_processor
 
 @pytest.fixture
 def tiny():
-    """(model, processor) for a canvas of 32 x 32 pixels, the same weights every time."""
+    """Model and processor for a canvas of 32 x 32 pixels, with the same weights in every test."""
     model = tiny_model(noise=0, image_size=32, skip_blank_patches=True)
     return model, tiny_processor(model.config)
 
@@ -22,7 +22,7 @@ COLORS = ("red", "lime", "blue")
 
 
 def square(color, seed):
-    """A PNG of one colour with some noise."""
+    """PNG cell of one colour with some noise."""
     noise = np.random.default_rng(seed).integers(0, 60, (8, 8, 3))
     pixels = np.abs(np.asarray(PILImage.new("RGB", (8, 8), color)).astype(int) - noise).astype(np.uint8)
     stream = io.BytesIO()
@@ -85,5 +85,5 @@ class Oracle:
 
 @pytest.fixture
 def oracle():
-    """Function making an `Oracle` of an encoder and a function from row numbers and texts to vectors."""
+    """Function that makes an `Oracle` from an encoder and a function of row numbers and texts."""
     return Oracle

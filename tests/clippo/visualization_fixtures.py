@@ -1,4 +1,4 @@
-"""A saved tiny model, as the demo takes it."""
+"""The tiny model as a saved folder."""
 
 import pytest
 

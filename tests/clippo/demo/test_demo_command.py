@@ -1,11 +1,11 @@
 """The command of the demo on a tiny model, with the images of the repository and with others."""
 
 import pytest
-import torch
 from PIL import Image
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.demo.terminal import main
+
+from ...tiny import save_tiny
 
 
 @pytest.fixture
@@ -16,20 +16,9 @@ def demo():
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = ClippoConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=80,
-        projection_dim=8,
-        skip_blank_patches=True,
-    )
     folder = tmp_path_factory.mktemp("tiny")
-    ClippoModel(config).save_pretrained(folder)
-    ClippoProcessor.from_size(80, overflow="raise").save_pretrained(folder)  # our queries must fit
-    return folder
+    processor = {"overflow": "raise"}  # the queries must fit
+    return save_tiny(folder, noise=0, processor=processor, num_hidden_layers=1, image_size=80, skip_blank_patches=True)
 
 
 def test_with_our_pictures(demo, tiny_folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The demo on random weights: what it prints is what the model says, and right answers are marked where known."""
+"""The demo on random weights prints the model's probabilities and marks the right answers that are known."""
 
 import re
 

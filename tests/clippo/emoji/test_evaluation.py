@@ -1,4 +1,4 @@
-"""The emoji report: its groups add up, an oracle is perfect, a constant model finds nothing."""
+"""The groups of the emoji report add up; an oracle is perfect, and a constant model has recall 0."""
 
 import pyarrow.parquet as parquet
 import pytest
@@ -15,7 +15,7 @@ def pictures(emoji_folder):
 
 
 class FakeEncoder:
-    """Encoder with given vectors of images and a function for texts."""
+    """Encoder with given vectors of images and a given function of texts."""
 
     def __init__(self, images, texts):
         self.vectors, self.texts = images, texts

@@ -1,4 +1,4 @@
-"""A part's name changes with whatever its embeddings depend on, and a damaged part is made again."""
+"""The name of a part changes with everything that its embeddings depend on, and a damaged part is missing."""
 
 import copy
 
@@ -61,7 +61,7 @@ def test_options_of_the_call_count(tiny):
 
 
 def test_changed_code_counts(tiny, monkeypatch):
-    """Options stay the same, but what comes out is another picture."""
+    """The options stay the same, but the output changes."""
     _, processor = tiny
     before = processor_fingerprint(processor)
     resize = type(processor.image_processor).resize

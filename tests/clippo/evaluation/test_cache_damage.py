@@ -16,8 +16,7 @@ from .test_encoder import CELLS, TEXTS
 
 @pytest.fixture
 def cached(tiny, tmp_path):
-    """Function that embeds images and texts with the cache, and the files of the cache, one an image part, one a text
-    part."""
+    """Function that embeds images and texts with a cache, its first result, and the two files of the cache."""
 
     def embed():
         encoder = Encoder(*tiny, cache=tmp_path)

@@ -1,4 +1,4 @@
-"""Zero-shot probabilities: those of the model's logits, and those of the stock pipeline."""
+"""Zero-shot probabilities equal those of the model's logits and of the stock pipeline."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_agrees_with_the_pipeline(tiny, images):
 
 
 def test_braces_of_a_label_are_text(tiny, images):
-    """str.format would raise on these; a label is any string."""
+    """A label is any string; str.format would raise for these."""
     probabilities = zero_shot(Encoder(*tiny), images, ["{", "{0}", "}"], "[{}]")
     assert probabilities.sum(1).tolist() == pytest.approx([1] * 4)
 

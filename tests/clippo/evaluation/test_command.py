@@ -1,4 +1,4 @@
-"""The command line: files and table, recipes, two processes, errors of one sentence; `import evaluate` beside it."""
+"""The command line: files and table, recipes, two processes, errors of one sentence."""
 
 import json
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.evaluation.command import TASKS, _parse_recipe, main, run_command
+
+from ...tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "scripts" / "evaluate_model.py"
@@ -18,18 +19,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    config = ClippoConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32
-    )
-    folder = tmp_path_factory.mktemp("model")
-    ClippoModel(config).save_pretrained(folder)
-    ClippoProcessor.from_size(32).save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("model"), noise=0, num_hidden_layers=1, image_size=32)
 
 
 @pytest.fixture
 def run(folder, tmp_path):
-    """`main` on the tiny model; its files go to tmp_path / "out"."""
+    """Function that runs a command on the tiny model, with files in tmp_path / "out"."""
 
     def run(command, *arguments):
         common = [
@@ -112,7 +107,7 @@ def test_recipes_with_mistakes(run, tmp_path, recipe, message):
 
 
 def test_two_processes_share_the_work_and_agree_with_one(run, captioned, tmp_path, folder):
-    """As a process of its own, so that the script and the launcher are what is tested."""
+    """The script runs under the launcher, in processes of its own."""
     (alone,) = run("retrieval", "--data", captioned, "--captions", "en=en")
     output, cache = tmp_path / "two", tmp_path / "cache of two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]

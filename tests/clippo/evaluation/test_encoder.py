@@ -1,4 +1,4 @@
-"""Whole data sets: the parts add up, nothing is computed twice, a kill loses one part, broken pictures are counted."""
+"""Whole data sets: parts add up, each part is computed once, a kill loses one part, broken images are counted."""
 
 import io
 import os
@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.evaluation.encoder import Encoder, evaluation_mode
+
+from ...tiny import tiny_model, tiny_processor
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,7 +31,7 @@ TEXTS = ["cat", "犬", "", "a longer text", "cat", "Ж"]
 
 @pytest.fixture
 def looks(tiny, monkeypatch):
-    """Number of pictures and texts that the model was asked for since the fixture was made."""
+    """Number of images and texts that the model embedded since the fixture was made."""
     model, _ = tiny
     seen = {"pictures": 0, "texts": 0}
 
@@ -96,20 +97,18 @@ def test_nothing_is_computed_twice_and_nothing_stale_is_served(tiny, looks, tmp_
     assert looks["pictures"] == 30 and not torch.equal(changed[0], first[0])
 
     encoder = Encoder(model, processor, tmp_path, part_size=4)
-    encoder.images([*CELLS[:4], {"bytes": png(99), "path": None}, *CELLS[5:]])  # one picture: its part alone
+    encoder.images([*CELLS[:4], {"bytes": png(99), "path": None}, *CELLS[5:]])  # one image changes one part
     assert looks["pictures"] == 34
 
 
 def test_a_kill_loses_one_part_at_most(tmp_path):
     code = """
-import os, sys, torch
-import clippo
+import os, sys
 from clippo.evaluation import cache
 from clippo.evaluation.encoder import Encoder
-torch.manual_seed(0)
-size = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32)
-config = clippo.ClippoConfig(**size)
-encoder = Encoder(clippo.ClippoModel(config), clippo.ClippoProcessor.from_size(32), sys.argv[1], part_size=2)
+from tests.tiny import tiny_model, tiny_processor
+model = tiny_model(image_size=32)
+encoder = Encoder(model, tiny_processor(model.config), sys.argv[1], part_size=2)
 replace, done = os.replace, []
 def killed(source, target):
     if len(done) == int(sys.argv[2]):
@@ -131,9 +130,8 @@ print(len(done), round(float(vectors.double().sum()), 6))
     assert resumed.returncode == 0, resumed.stderr
     written, total = resumed.stdout.split()
     assert written == "2"  # of five parts three were there
-    torch.manual_seed(0)
-    size = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32)
-    whole = Encoder(ClippoModel(ClippoConfig(**size)), ClippoProcessor.from_size(32))
+    model = tiny_model(image_size=32)
+    whole = Encoder(model, tiny_processor(model.config))
     assert float(total) == pytest.approx(float(whole.texts([f"text {i}" for i in range(10)]).double().sum()), abs=1e-5)
 
 
@@ -259,7 +257,7 @@ def test_packed_canvases_give_the_same(tiny):
 
 
 def test_images_are_read_one_batch_at_a_time(tiny):
-    """A data set decodes pictures when they are indexed; holding them all would defeat that."""
+    """A data set decodes images when they are indexed; not all of them may be in memory."""
 
     class Column:
         def __init__(self, images):

@@ -17,7 +17,7 @@ def photo(height=24, width=40, channels=3):
 
 
 def turned():
-    """Image whose file is stored lying, with the EXIF tag that turns it upright."""
+    """Image that is stored turned, its EXIF tag, and the image as a viewer shows it."""
     upright = photo()
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 270 degrees to see it
@@ -40,7 +40,7 @@ def palette():
 
 
 def entrances(image, tmp_path, **options):
-    """The image as bytes, cell, file name, and opened file."""
+    """Image as bytes, cell, file name and opened file."""
     stream = io.BytesIO()
     image.save(stream, "PNG", **options)
     file = tmp_path / "image.png"
@@ -85,7 +85,7 @@ def test_the_cache_tells_orientation_and_palette_apart(tiny, tmp_path):
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_an_image_that_cannot_be_used_is_counted(tiny, tmp_path, cache):
-    """It decodes, but its values have no meaning, or it has no pixels; the other images of the batch count."""
+    """Images that decode to unusable values are counted; the other images of the batch are embedded."""
     odd = [
         Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)),
         Image.fromarray(np.full((8, 8), 70000, dtype=np.int32)),

@@ -1,4 +1,4 @@
-"""Retrieval with several right items, against counting by hand; ties, chunks, and the k nearest."""
+"""Ranks with several right items equal a count by hand; ties, chunks, and the k nearest."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_perfect_embeddings_find_everything_in_both_directions():
 
 
 def test_tied_embeddings_find_nothing():
-    """One point for all, and the adversary's version: every wrong item is a copy of the right one."""
+    """All items are one point, or every wrong item is a copy of the right one."""
     ones = torch.nn.functional.normalize(torch.ones(40, 16), dim=1)
     groups = torch.arange(40) // 2
     place = group_ranks(ones[:20], ones, torch.arange(20), groups)
@@ -61,7 +61,7 @@ def test_random_embeddings_are_at_chance():
 
 
 def test_five_captions_are_easier_than_one():
-    """The protocol matters: any of five captions counts, and the other four are not in its way."""
+    """Any of five captions counts, and the other four do not lower its rank."""
     image = torch.tensor([[1.0, 0.0]])
     captions = torch.tensor([[0.9, 0.0], [0.2, 0.0], [0.5, 0.0]])
     groups = torch.tensor([0, 0, 1])

@@ -1,4 +1,4 @@
-"""Metrics against values known beforehand and against other implementations."""
+"""Metrics equal known values and other implementations."""
 
 import evaluate
 import numpy as np

@@ -1,4 +1,4 @@
-"""Whole evaluations on small data: an oracle is perfect, a constant finds nothing, and what is missing is said."""
+"""Whole evaluations on small data: an oracle is perfect, a constant model has recall 0, and gaps are named."""
 
 import json
 
@@ -21,7 +21,7 @@ ENGLISH, GERMAN = {"en": "en"}, {"de": "de"}
 
 
 def by_digit(item):
-    """Row 3 and "picture 3" look alike."""
+    """Gives row 3 and "picture 3" the same vector."""
     return EYE[item if isinstance(item, int) else int(item[-1])]
 
 
@@ -60,7 +60,7 @@ class TestZeroShot:
         )
 
     def test_the_protocol_averages_the_templates(self, encoder, labelled):
-        """Against the definition, with the official 81 templates, on a random model."""
+        """A random model with the 81 official templates equals the definition."""
         report = zero_shot_report(encoder, Benchmark(str(labelled)))
         assert "4 classes, 81 prompts each, canonicalised" in report.protocol
         _, prompts = class_prompts(["red", "lime_green", "blue", "Blue!"], PROTOCOLS["official"])
@@ -147,7 +147,7 @@ class TestRetrieval:
         assert {row["script"] for row in report.rows} == {"2 languages", "Latin", "Cyrillic"}
 
     def test_language_splits_share_their_pictures(self, encoder, captioned, tmp_path):
-        """As Crossmodal-3600: the second language's rows come in another order, and one is missing."""
+        """The rows of the second language come in another order, and one is missing, as in Crossmodal-3600."""
         rows = Dataset.from_parquet(str(captioned / "test.parquet")).to_list()
         for code, order in (("en", range(6)), ("de", (5, 3, 1, 0, 2))):
             own = [{"image": rows[i]["image"], "image_id": str(i), "captions": [f"{code} {i}"]} for i in order]

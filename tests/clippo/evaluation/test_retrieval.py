@@ -1,4 +1,4 @@
-"""Ranks and recall on answers known beforehand, and against a loop that cannot be wrong."""
+"""Ranks and recall equal known answers and those of a plain loop."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def problems(draw):
 
 
 def by_hand(queries, items, targets):
-    """Pessimistic place: all others that score at least as high come first."""
+    """Pessimistic rank: all others with an equal or higher score come first."""
     places = []
     for query, target in zip(queries.tolist(), targets.tolist(), strict=True):
         scores = [sum(a * b for a, b in zip(query, item, strict=True)) for item in items.tolist()]
@@ -71,7 +71,7 @@ def test_no_queries_have_no_recall():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_an_error(value):
-    """NaN compares false with everything and would count as a hit."""
+    """NaN compares false with every number and would count as a hit."""
     bad = torch.eye(4)
     bad[2, 1] = value
     own = torch.arange(4)

@@ -1,4 +1,4 @@
-"""The adapter speaks CLIP_benchmark's language: transform, tokenizer, two encoders, unnormalised vectors."""
+"""The adapter has the interface of CLIP_benchmark: transform, tokenizer, two encoders without normalization."""
 
 import pickle
 import sys
@@ -34,7 +34,7 @@ def test_embeddings_are_ours(tiny, folder):
 
 
 class Images(torch.utils.data.Dataset):
-    """Images with the transform of CLIP_benchmark."""
+    """Data set of three images with a transform."""
 
     def __init__(self, transform):
         self.transform = transform
@@ -59,7 +59,7 @@ def test_workers_of_any_start_method_draw_the_same(folder, method):
 
 @pytest.fixture
 def clip_benchmark(monkeypatch):
-    """The modules of CLIP_benchmark that the adapter changes."""
+    """Replacements of the modules of CLIP_benchmark that the adapter changes."""
     models = types.SimpleNamespace(TYPE2FUNC={}, MODEL_TYPES=["open_clip"])
     metrics = types.SimpleNamespace(
         zeroshot_classification=types.SimpleNamespace(accuracy=None), linear_probe=types.SimpleNamespace(accuracy=None)

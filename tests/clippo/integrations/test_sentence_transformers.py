@@ -1,4 +1,4 @@
-"""sentence-transformers reads a saved folder: texts or pictures by itself, both in one list with our module."""
+"""sentence-transformers opens a saved folder; with the module of this package it takes mixed lists. Both train."""
 
 import sys
 
@@ -79,7 +79,7 @@ COLORS = [Image.new("RGB", (20, 20), (30 * i, 255 - 30 * i, 100)) for i in range
 @pytest.mark.parametrize("door", ["folder", "module"])
 @pytest.mark.parametrize("anchors", [[word + "!" for word in WORDS], COLORS], ids=["text-text", "image-text"])
 def test_the_trainer_trains_the_right_side(tiny, folder, sentence_transformers, tmp_path, door, anchors):
-    """One step from known weights has the loss of the embeddings, and the loss falls."""
+    """The first loss equals the loss of the embeddings, and the loss falls."""
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     from clippo.integrations.sentence_transformers import ClippoSentenceModule

@@ -2,24 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
 from clippo.visualization.command import main
+
+from ...tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=80)
-    folder = tmp_path_factory.mktemp("tiny")
-    ClippoModel(ClippoConfig(**size)).save_pretrained(folder)
-    ClippoProcessor.from_size(80).save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("tiny"), noise=0, num_hidden_layers=1, image_size=80)
 
 
 @pytest.fixture
@@ -44,7 +40,10 @@ def test_heatmap(visualize, capsys):
 def test_matrix_and_neighbours_of_the_pictures_of_the_repository(visualize):
     pytest.importorskip("matplotlib")
     assert visualize("matrix", "--count", 5).width > 500
-    assert visualize("neighbours", "--texts", "cat", "犬", "--count", 3).height > 400
+    sheet = visualize("neighbours", "--texts", "cat", "犬", "--count", 96)
+    assert sheet.height > 400
+    framed = (np.asarray(sheet.convert("RGB")) == (245, 159, 0)).all(-1)
+    assert framed.any() and not framed[sheet.height // 2 + 20 :].any()  # cat.webp is right for "cat"; "犬" has no file
 
 
 def test_questions_in_all_layouts_and_their_answers(visualize, tmp_path):

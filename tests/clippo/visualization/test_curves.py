@@ -1,7 +1,8 @@
-"""Consecutive runs become one history, and a picture of it."""
+"""Consecutive runs become one history and one figure."""
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,8 +30,15 @@ def test_steps_count_on(runs):
 def test_a_picture_is_drawn(runs, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     draw_curves(runs, tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as image:
-        assert image.width > 1000 and image.height > 300 and len(image.convert("L").getcolors()) > 2
+    draw_curves(runs[:1], tmp_path / "first.png")
+    counts = []
+    for name in ("curves.png", "first.png"):
+        with Image.open(tmp_path / name) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        # Matplotlib's first colour is the line; grey 0.6 marks the end of a run.
+        counts.append([(pixels == colour).all(-1).sum() for colour in ((31, 119, 180), (153, 153, 153))])
+    (both_line, both_end), (first_line, first_end) = counts
+    assert both_line > 100 and first_line > 100 and both_end > 100 + first_end
 
 
 def test_a_folder_without_a_run(tmp_path):

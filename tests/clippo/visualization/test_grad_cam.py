@@ -1,29 +1,17 @@
-"""Grad-CAM against its definition, for pictures, rendered text and packed text."""
+"""Grad-CAM equals its definition, for images, rendered text and packed text."""
 
 import pytest
 import torch
 
-from clippo import ClippoConfig, ClippoModel, ClippoProcessor
+from clippo import ClippoProcessor
 from clippo.visualization.grad_cam import grad_cam
+
+from ...tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    config = ClippoConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        image_size=64,
-        projection_dim=24,
-        skip_blank_patches=True,
-    )
-    model = ClippoModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return tiny_model(skip_blank_patches=True)
 
 
 def test_it_is_mean_gradient_times_activation(model):

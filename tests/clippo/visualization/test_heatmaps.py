@@ -1,4 +1,4 @@
-"""Heat lies where the relevance is, letters get the relevance of their boxes, and the sheet has both sides."""
+"""Colours follow the relevance, letters get the mean over their boxes, and the figure has both sides."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pixels for the eye are the processor's output, to the grey level."""
+"""Images for figures equal the processor's output, to the grey level."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The nearest stand first, the right ones are framed."""
+"""The nearest images come first, and the right ones are framed."""
 
 import numpy as np
 import pytest

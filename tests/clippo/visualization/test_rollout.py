@@ -1,4 +1,4 @@
-"""Roll-out: the published product, and a map that finds the patches which the vector is made of."""
+"""Roll-out equals the published product, and the map shows the patches in the pooled vector."""
 
 import pytest
 import torch
@@ -6,16 +6,11 @@ import torch
 import clippo
 from clippo.visualization.rollout import patch_relevance, rollout
 
+from ...tiny import tiny_model
 
-def make_tower(attention="sdpa", layers=2, **overrides):
-    torch.manual_seed(0)
-    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4, image_size=64)
-    config = clippo.ClippoConfig(**{**shape, **overrides})
-    tower = clippo.ClippoVisionModel._from_config(config, attn_implementation=attention)
-    with torch.no_grad():
-        for parameter in tower.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return tower
+
+def make_tower(attention="sdpa", **fields):
+    return tiny_model(clippo.ClippoVisionModel, attention=attention, **fields)
 
 
 @pytest.fixture(scope="module")

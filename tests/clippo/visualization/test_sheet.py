@@ -1,4 +1,4 @@
-"""The sheet shows the inputs pixel for pixel and the numbers in its colours, and refuses what does not go together."""
+"""The sheet shows the inputs pixel by pixel and the scores as colours; shapes that do not match are errors."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SIZE, PATCH = 80, 16
 
 @pytest.fixture
 def canvases():
-    """Three pictures of noise and two texts: blank but for one inked patch."""
+    """Three images of noise, and two texts with one inked patch each."""
     images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     texts = np.full((2, SIZE, SIZE, 1), 127, dtype=np.uint8)
     texts[:, 3, 20] = 0
@@ -18,7 +18,7 @@ def canvases():
 
 
 def untile(image, zoom):
-    """The inverse of `tile`: the canvas that a tiled picture shows."""
+    """Inverse of `tile`: the canvas of a tiled image."""
     pixels = np.asarray(image)
     step = PATCH * zoom + PATCH_GAP
     keep = np.concatenate([np.arange(start, start + PATCH * zoom, zoom) for start in range(0, pixels.shape[0], step)])
@@ -41,7 +41,7 @@ def test_only_patches_without_ink_are_dimmed(canvases):
 
 
 def find(sheet, part):
-    """Top left corner (x, y) where `part` lies in `sheet`, both images; None if it is not there."""
+    """Top left corner (x, y) of the image `part` in the image `sheet`, or None."""
     large, small = np.asarray(sheet).astype(np.int32), np.asarray(part).astype(np.int32)
     key = 256 * 256 * large[..., 0] + 256 * large[..., 1] + large[..., 2]
     want = 256 * 256 * small[..., 0] + 256 * small[..., 1] + small[..., 2]

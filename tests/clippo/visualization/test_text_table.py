@@ -1,4 +1,4 @@
-"""Columns line up whatever the script."""
+"""Columns line up in every script."""
 
 import pytest
 
