@@ -1,7 +1,9 @@
 """ClippoConfig: the shape of a CLIPPO model, the size presets, and what a saved folder tells transformers."""
 
 import copy
+import difflib
 import math
+from dataclasses import fields
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -157,6 +159,8 @@ class ClippoConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
+        if self.transformers_version is None:  # a file, perhaps of a later version, may have fields that are new
+            self._refuse_misspelt(kwargs)
         auto_map, pipelines = kwargs.pop("auto_map", None), kwargs.pop("custom_pipelines", None)
         foreign = _foreign_entries(auto_map, pipelines)
         if foreign:
@@ -172,6 +176,14 @@ class ClippoConfig(PreTrainedConfig):
         """As in transformers. `AutoTokenizer` passes its options here too, but `canvas_size` is not a field."""
         kwargs.pop("canvas_size", None)
         return super().from_dict(config_dict, **kwargs)
+
+    def _refuse_misspelt(self, others: dict) -> None:
+        """Refuse a keyword that resembles a field; transformers keeps unknown ones as attributes without effect."""
+        names = [field.name for field in fields(self)]
+        for name in others:
+            similar = [] if hasattr(type(self), name) else difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+            if similar:
+                raise TypeError(f"{type(self).__name__} has no field {name!r}; did you mean {similar[0]!r}?")
 
     @property
     def auto_map(self) -> dict[str, str]:

@@ -59,6 +59,17 @@ def test_every_integer_field_that_sets_a_size_has_bounds():
     assert integers - BOUNDS.keys() == {"num_text_canvases"}
 
 
+@pytest.mark.parametrize(("name", "field"), [("hiden_size", "hidden_size"), ("image_sise", "image_size")])
+def test_misspelt_fields_are_refused(name, field, tmp_path):
+    for make in (ClippoConfig, lambda **fields: ClippoConfig.from_preset("Ti/16", **fields)):
+        with pytest.raises(TypeError, match=f"ClippoConfig has no field '{name}'; did you mean '{field}'"):
+            make(**{name: 32})
+    assert ClippoConfig(num_labels=3, note="mine").note == "mine"
+    tiny_model().save_pretrained(tmp_path)
+    change(tmp_path, **{name: 32})  # a file may be of a later version
+    assert ClippoConfig.from_pretrained(tmp_path).hidden_size == 32
+
+
 def test_presets():
     assert ClippoConfig.from_preset("B/16", skip_blank_patches=False).to_dict() == ClippoConfig().to_dict()
     assert ClippoConfig.from_preset("B/16").skip_blank_patches and not ClippoConfig().skip_blank_patches
