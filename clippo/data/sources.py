@@ -178,7 +178,7 @@ def _load(path: str, split: str | None, config: str | None, streaming: bool, tex
     except (ConnectionError, FileNotFoundError) as error:  # DatasetNotFoundError is a FileNotFoundError
         hint = how_to_get(path) or " Check the path, or give the name of a data set on the hub: owner/name."
         raise type(error)(
-            f"{name}: there is no file or folder {path} below {Path.cwd()}.{hint} The hub said: {error}"
+            f"{name}: there is no file or folder {path} below {Path.cwd()}.{hint} The hub reports: {error}"
         ) from error
 
 

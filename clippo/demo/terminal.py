@@ -59,7 +59,7 @@ def read_queries(folder: Path) -> list[Query]:
     file = folder / "queries.json"
     if not file.is_file():
         raise FileNotFoundError(f"no queries.json in {folder}: make it with scripts/build_demo_pictures.py")
-    return [Query(**query) for query in json.loads(file.read_text(encoding="utf-8"))]
+    return [Query(**query) for query in json.loads(file.read_text(encoding="utf-8-sig"))]
 
 
 def run_demo(model_folder: str, images: dict[str, Image.Image], queries: list[Query]) -> Image.Image:
