@@ -23,8 +23,10 @@ from clippo.conversion import (
     params_from_model,
     weight_table,
 )
-from clippo.conversion.npz import ConversionError, read_checkpoint, same_bits
+from clippo.conversion.npz import ConversionError, read_checkpoint
 from clippo.modeling_clippo import ClippoConfig, ClippoForImageClassification, ClippoModel
+
+from .archives import assert_same, write
 
 GOLDENS = Path(__file__).resolve().parents[2] / "goldens"
 TINY = GOLDENS / "tiny_params.npz"
@@ -41,17 +43,6 @@ def converted(tmp_path_factory):
     """Folder and report of the tiny golden model, converted once."""
     folder = tmp_path_factory.mktemp("converted") / "tiny"
     return folder, convert_checkpoint(TINY, folder, font="default")
-
-
-def write(path: Path, arrays: dict) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-def assert_same(actual: dict, expected: dict) -> None:
-    assert sorted(actual) == sorted(expected)
-    for key, array in expected.items():
-        assert same_bits(actual[key], array), key
 
 
 def official_inputs() -> tuple[dict, dict]:

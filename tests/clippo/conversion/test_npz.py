@@ -9,6 +9,8 @@ import torch
 
 from clippo.conversion.npz import LAYOUTS, ConversionError, read_checkpoint, same_bits, write_checkpoint
 
+from .archives import assert_same, write
+
 TINY = Path(__file__).resolve().parents[2] / "goldens" / "tiny_params.npz"
 BLOCK = "img/Transformer/encoderblock_0"
 
@@ -16,17 +18,6 @@ BLOCK = "img/Transformer/encoderblock_0"
 @pytest.fixture(scope="module")
 def params():
     return read_checkpoint(TINY)
-
-
-def write(path: Path, arrays: dict) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-def assert_same(actual: dict, expected: dict) -> None:
-    assert sorted(actual) == sorted(expected)
-    for key, array in expected.items():
-        assert same_bits(actual[key], array), key
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
