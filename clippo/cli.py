@@ -37,10 +37,10 @@ COMMANDS = {
 }
 
 
-def overview() -> str:
-    """Text of `clippo --help`."""
-    width = max(map(len, COMMANDS)) + 2
-    commands = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+def overview(names: Sequence[str] = tuple(COMMANDS)) -> str:
+    """Text of `clippo --help`, or of `clippo finetune --help` with the names of that group."""
+    width = max(map(len, names)) + 2
+    commands = [f"  {name:<{width}}{COMMANDS[name].summary}" for name in names]
     return "\n".join(
         [
             "usage: clippo [--help] [--version] COMMAND ...",
@@ -71,10 +71,15 @@ def find_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(arguments[:words])
         if name in COMMANDS:
             return name, list(arguments[words:])
-    group = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    group = _group(arguments[0])
     typed = " ".join(arguments[: 2 if group else 1])
     nearest = group or difflib.get_close_matches(typed, _first_words(), n=1) or _first_words()
     raise SystemExit(f"error: clippo has no command {typed!r}; choose from: {', '.join(nearest)} (clippo --help).")
+
+
+def _group(word: str) -> list[str]:
+    """Names of the sub-commands of two words that begin with `word`, if it is not a sub-command itself."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ") and word not in COMMANDS]
 
 
 def _first_words() -> list[str]:
@@ -95,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(overview())
     elif arguments[0] == "--version":
         print(f"clippo {clippo.__version__}")
+    elif _group(arguments[0]) and arguments[1:] in ([], ["-h"], ["--help"]):
+        print(overview(_group(arguments[0])))
     else:
         name, rest = find_command(arguments)
         module, function = COMMANDS[name].function.split(":")

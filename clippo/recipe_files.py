@@ -1,4 +1,4 @@
-"""The recipes that ship with the package, found by name."""
+"""Recipes that ship with the package, found by name."""
 
 import difflib
 from pathlib import Path
@@ -12,9 +12,10 @@ def recipe_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes, such as `emoji` or `evaluation/flickr8k`."""
+    """Names of the shipped recipes, such as `emoji` or `evaluation/flickr8k`. Files of Accelerate are no recipes."""
     folder = recipe_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("accelerate/"))
 
 
 def find_recipe(name_or_path: str) -> Path:
