@@ -25,8 +25,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from clippo import ClippoConfig, ClippoModel
-from clippo.modeling_clippo.patches_clippo import find_inked_patches
-from clippo.modeling_clippo.pixels_clippo import as_pixels
+from clippo.modeling_clippo.patches_clippo import inked_patches
 from clippo.processing import TextRenderer
 
 WORDS = """a photo of the small red dog sitting on grassy field with two children playing near an old wooden house

@@ -1,15 +1,18 @@
 """Patch projection and positions: pixel values to tokens.
 
-Axes: B batch, C channels, H W canvas in pixels, h w canvas in patches, N = h*w patches, M <= N patches kept, P patch
-side, D token width.
+Axes: B batch, C channels of the model, c channels of a tensor, N = h*w patches of a canvas, T tokens of all canvases, P
+patch side, D token width.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .patches_clippo import KeptPatches, cut_out_inked_patches, find_inked_patches
-from .pixels_clippo import ROW_HEIGHT, as_pixels, is_exporting, is_packed, size_in_pixels
+from .packing_clippo import PackedSequence, Part, pack, packed_backend
+from .patches_clippo import cut_patches, inked_patches
+from .pixels_clippo import check_format, size_in_pixels
 
 
 def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
@@ -25,6 +28,21 @@ def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_g
     return grid.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
+class ClippoPatchEmbedding(nn.Conv2d):
+    """Linear projection of patches. The weight has the shape of a convolution, as in other vision transformers."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Patches (n, c*P*P) -> (n, D) in one matrix product, or canvases (B, C, H, W) -> (B, D, h, w).
+
+        A single channel counts for all, since the official renderer repeats it.
+        """
+        if pixels.ndim == 4:
+            return super().forward(pixels)
+        single = pixels.shape[1] < self.weight[0].numel()
+        weight = self.weight.sum(1) if single else self.weight
+        return F.linear(pixels, weight.flatten(1), self.bias)
+
+
 class ClippoEmbeddings(nn.Module):
     """Patch projection plus learned positions. There is no class token; the pooling head has its own query."""
 
@@ -32,7 +50,7 @@ class ClippoEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         rows, columns = config.patch_grid
-        self.patch_embedding = nn.Conv2d(
+        self.patch_embedding = ClippoPatchEmbedding(
             config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
         )
         self.position_embedding = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
@@ -42,39 +60,62 @@ class ClippoEmbeddings(nn.Module):
         return resample_positions(self.position_embedding, self.config.patch_grid, (rows, columns))
 
     def forward(
-        self, values: torch.Tensor, interpolate_pos_encoding: bool = False, modality: str = "image"
-    ) -> tuple[torch.Tensor, KeptPatches | None]:
-        """Compute tokens (B, N, D), or (B, M, D) with the index of the kept patches when blank patches are skipped.
+        self,
+        batches: Sequence[tuple[torch.Tensor, str]],
+        interpolate_pos_encoding: bool = False,
+        backend: str | None = None,
+    ) -> tuple[torch.Tensor, PackedSequence]:
+        """Compute the tokens of all batches as one packed sequence.
 
         Args:
-            values: Pixel values in any format of `as_pixels`.
+            batches: Pixel values in any format of `as_pixels`, and their modality, "image" or "text".
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
-            modality: "image" or "text". Blank patches are skipped in text if the config says so, never in images.
+            backend: How attention will be computed, see `packed_backend`. None chooses what suits config and device.
+
+        Returns:
+            Tokens (1, T, D) and their layout.
 
         Raises:
             ValueError: The canvas does not consist of whole patches, or has another size than the model's and
                 `interpolate_pos_encoding` is off.
         """
-        size = self.config.patch_size
-        skip = modality == "text" and self.config.skip_blank_patches
-        packed = isinstance(values, torch.Tensor) and is_packed(values)
-        if skip and packed and size % ROW_HEIGHT == 0 and not is_exporting():
-            positions = self._positions_of(values, interpolate_pos_encoding)  # (1, N, D)
-            patches, kept = cut_out_inked_patches(values, size)
-            return self._project_kept(patches, kept, positions), kept
+        size, channels = self.config.patch_size, self.config.num_channels
+        grids = [self._grid_of(values, interpolate_pos_encoding) for values, _ in batches]
+        canvases = []
+        for (values, modality), (rows, columns) in zip(batches, grids, strict=True):
+            skip = modality == "text" and self.config.skip_blank_patches
+            kept = inked_patches(values, size, channels) if skip else None
+            canvases.append((modality, values.shape[0], rows * columns, kept))
+        packed = pack(canvases, backend or self._backend(), batches[0][0].device)
+        tokens = [
+            self._embed(values, part, self.positions_for(*grid))
+            for (values, _), part, grid in zip(batches, packed.parts, grids, strict=True)
+        ]
+        return torch.cat(tokens).unsqueeze(0) if len(tokens) > 1 else tokens[0].unsqueeze(0), packed
 
-        pixels = as_pixels(values, self.config.num_channels)
-        positions = self._positions_of(pixels, interpolate_pos_encoding)
-        if not skip:
-            return self._project(pixels) + positions, None
-        kept = find_inked_patches(pixels, size)
-        if kept.mask.shape[1] <= kept.total // 2:
-            return self._project_kept(kept.as_strip(pixels, size), kept, positions), kept
-        tokens = kept.gather(self._project(pixels))  # cutting the patches out first would cost more than it saves
-        return tokens + kept.gather(positions.expand(tokens.shape[0], -1, -1)), kept
+    def count_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor:
+        """int64 (B,), the patches of each canvas that `forward` computes."""
+        size, channels = self.config.patch_size, self.config.num_channels
+        check_format(values, channels)
+        if modality == "text" and self.config.skip_blank_patches:
+            return inked_patches(values, size, channels).sum(1)
+        height, width = size_in_pixels(values)
+        return torch.full((len(values),), height // size * (width // size), device=values.device)
 
-    def _positions_of(self, values: torch.Tensor, interpolate: bool) -> torch.Tensor:
-        """Positions (1, N, D) for the canvas of `values`, whose size is checked."""
+    def _backend(self) -> str:
+        """Backend of attention for the dtype that autocast or the weights give it."""
+        dropout = self.config.attention_dropout if self.training else 0.0
+        device, dtype = self.position_embedding.device, self._compute_dtype()
+        return packed_backend(self.config._attn_implementation, device, dtype, dropout) or "padded"
+
+    def _compute_dtype(self) -> torch.dtype:
+        """Dtype of matrix products: autocast's, or the dtype of the weights."""
+        kind = self.position_embedding.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.position_embedding.dtype
+
+    def _grid_of(self, values: torch.Tensor, interpolate: bool) -> tuple[int, int]:
+        """Rows and columns of patches of the canvases of `values`, whose size is checked."""
+        check_format(values, self.config.num_channels)
         size, (height, width) = self.config.patch_size, size_in_pixels(values)
         if height % size or width % size:
             raise ValueError(f"A canvas of {height}x{width} pixels does not consist of whole {size}-pixel patches.")
@@ -83,15 +124,21 @@ class ClippoEmbeddings(nn.Module):
                 f"A canvas of {height}x{width} pixels was given to a model of {self.config.canvas_size} (height, "
                 "width); resize it with the processor, or pass interpolate_pos_encoding=True."
             )
-        return self.positions_for(height // size, width // size)
+        return height // size, width // size
 
-    def _project_kept(self, patches: torch.Tensor, kept: KeptPatches, positions: torch.Tensor) -> torch.Tensor:
-        """Strip of kept patches (1, C or 1, P, B*M*P) and positions (1, N, D) -> tokens (B, M, D)."""
-        tokens = self._project(patches)[0].unflatten(0, kept.mask.shape)
-        return tokens + kept.gather(positions.expand(tokens.shape[0], -1, -1))
+    def _embed(self, values: torch.Tensor, part: Part, positions: torch.Tensor) -> torch.Tensor:
+        """Tokens (tokens of the part, D) of the kept patches; positions (1, N, D)."""
+        size, channels = self.config.patch_size, self.config.num_channels
+        tokens = self._project(cut_patches(values, size, channels, self._compute_dtype(), part.place))
+        if part.place is None:
+            return (tokens.unflatten(0, (-1, part.patches)) + positions).flatten(0, 1)
+        return tokens + positions[0, part.place % part.patches]
 
-    def _project(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, C or 1, H, W) -> (B, N, D). A single channel is repeated, as the official renderer does."""
-        pixels = pixels.to(self.patch_embedding.weight.dtype)  # pipelines cast images only, never text
-        pixels = pixels.expand(-1, self.config.num_channels, -1, -1)
-        return self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    def _project(self, patches: torch.Tensor) -> torch.Tensor:
+        """(n, c*P*P) -> (n, D)"""
+        if isinstance(self.patch_embedding, ClippoPatchEmbedding):
+            return self.patch_embedding(patches)
+        # An adapter that replaced the layer takes the patches as one image, which is P pixels high.
+        size = self.config.patch_size
+        strip = patches.view(len(patches), -1, size, size).permute(1, 2, 0, 3).flatten(2).unsqueeze(0)
+        return self.patch_embedding(strip.expand(-1, self.config.num_channels, -1, -1))[0, :, 0].T

@@ -1,4 +1,4 @@
-"""Contrastive loss over the global batch, and GradCache for batches larger than memory.
+"""Contrastive loss over the global batch.
 
 Softmax (CLIP, CLIPPO) and sigmoid (SigLIP, arXiv 2303.15343, section 3.2). Each process scores its own texts against
 the images of all processes in row tiles. A tile is discarded after it is reduced, and computed again in the backward
@@ -11,14 +11,12 @@ pass, so the N x N matrix is never stored. The memory kept for backward is linea
 Axes: W processes, n own rows, N rows of all processes, K texts an image, E embedding width, b rows of a tile.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers.utils.generic import maybe_autocast
 
 LOSS_TYPES = ("softmax", "sigmoid")
@@ -274,35 +272,3 @@ def contrastive_loss(
             tile_rows,
         )
     return ContrastiveLoss(*parts)
-
-
-# torch.compile would unroll all parts into one graph, and its own checkpointing does not restore the random numbers.
-# Left out of the graph, this function calls an `encode` that is compiled once.
-@torch.compiler.disable(recursive=False)
-def grad_cache(
-    encode: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, micro_batch_size: int
-) -> torch.Tensor:
-    """Compute `encode(pixels)` for a batch whose activations do not fit into memory.
-
-    The batch is encoded in parts, and each part again in backward (GradCache, Gao et al., arXiv 2101.06983). The loss
-    receives the embeddings of all parts, and autograd needs the activations of one part at a time. Data-parallel
-    wrappers see one forward and one backward pass.
-
-    Args:
-        encode: (b, ...) -> (b, E). It is called twice with the same random numbers and under the same autocast, and
-            must compute the same both times.
-        pixels: (B, ...).
-        micro_batch_size: b. The last part may be smaller.
-
-    Returns:
-        (B, E).
-
-    Raises:
-        ValueError: micro_batch_size is below 1.
-    """
-    if micro_batch_size < 1:
-        raise ValueError(f"micro_batch_size={micro_batch_size} encodes nothing; set 1 or more, or None for one pass.")
-    # The second pass runs to its end, not only to the last tensor that backward needs: FSDP2 frees the parameters of a
-    # module in a hook after its forward, which an early stop would skip.
-    parts = [checkpoint(encode, part, use_reentrant=False, early_stop=False) for part in pixels.split(micro_batch_size)]
-    return torch.cat(parts)

@@ -22,8 +22,9 @@ from .classification_clippo import (
     ClippoForVisualQuestionAnswering,
 )
 from .configuration_clippo import ClippoConfig
+from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .initialization_clippo import lecun_normal
-from .loss_clippo import ContrastiveLoss, contrastive_loss, grad_cache
+from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pixels_clippo import is_packed
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
@@ -97,10 +98,11 @@ def check_text_pairs(images: torch.Tensor | None, first_texts: torch.Tensor, tex
 class ClippoModel(ClippoPreTrainedModel):
     """CLIPPO: the tower, the projection into the embedding space, the temperature.
 
-    Set `micro_batch_size` to train with batches larger than memory. A training step then encodes that many canvases at
-    a time, keeps their embeddings only, and encodes them again in backward with the same dropout (GradCache, arXiv
-    2101.06983). Loss and gradients are those of the whole batch. The attribute is not saved. FSDP2 needs equally many
-    encodings on every process, that is, batches of equal size.
+    One pass of the tower encodes a whole step: images and texts are one packed sequence.
+
+    Set `micro_batch_size` to train with batches larger than memory. A training step then encodes as many patches at a
+    time as that many full canvases have, keeps their embeddings only, and encodes them again in backward with the same
+    dropout (GradCache, arXiv 2101.06983). Loss and gradients are those of the whole batch. The attribute is not saved.
 
     Args:
         config: Model config.
@@ -211,14 +213,13 @@ class ClippoModel(ClippoPreTrainedModel):
         return_loss = learning if return_loss is None else return_loss
         kwargs["micro_batch_size"] = self.micro_batch_size if learning and return_loss else None
 
-        image_features, vision_output = [], None
-        if pixel_values is not None:
-            features, vision_output = self._embed(pixel_values, "image", **kwargs)
-            image_features.append(features)
-        if first_text_pixel_values is not None:
-            image_features.append(self._embed(first_text_pixel_values, "text", **kwargs)[0])
-        text_features, text_output = self._embed(text_pixel_values, "text", **kwargs)
-        scores = self._score(torch.cat(image_features), text_features, return_loss)
+        batches = [(pixel_values, "image"), (first_text_pixel_values, "text"), (text_pixel_values, "text")]
+        batches = [batch for batch in batches if batch[0] is not None]
+        # The loss needs pooled vectors only; putting the tokens back on their canvases would cost memory for nothing.
+        features, outputs = self._embed(batches, pooled_only=learning and return_loss, **kwargs)
+        scores = self._score(torch.cat(features[:-1]), features[-1], return_loss)
+        vision_output = outputs[0] if outputs and pixel_values is not None else None
+        text_output = outputs[-1] if outputs else None
         return ClippoOutput(**scores, text_model_output=text_output, vision_model_output=vision_output)
 
     def _encode_one_side(
@@ -233,24 +234,41 @@ class ClippoModel(ClippoPreTrainedModel):
 
     def _features(self, pixels: torch.Tensor, modality: str, **kwargs) -> ClippoVisionOutput:
         """Output of the tower with the projected vectors in the place of the pooled ones."""
-        features, output = self._embed(pixels, modality, **kwargs)
-        output.pooler_output = features
+        output = self.vision_model(pixels, modality=modality, return_dict=True, **kwargs)
+        output.pooler_output = self.projection(output.pooler_output)
         return output
 
     def _embed(
-        self, pixels: torch.Tensor, modality: str, micro_batch_size: int | None = None, **kwargs
-    ) -> tuple[torch.Tensor, ClippoVisionOutput | None]:
-        """Projected vectors (B, E), not normalised, and the output of the tower, which micro-batches do not keep."""
+        self, batches: list[Batch], micro_batch_size: int | None = None, **kwargs
+    ) -> tuple[list[torch.Tensor], list[ClippoVisionOutput]]:
+        """Projected vectors (B, E) of each batch, not normalised, and outputs of the tower, if they are kept.
+
+        One pass of the tower encodes all batches. Micro-batches keep projected vectors only.
+        """
+        recorded = ("output_hidden_states", "output_attentions")
+        recorded = [name for name in recorded if kwargs.get(name, getattr(self.config, name))]
+        if recorded and micro_batch_size is not None:
+            raise ValueError(
+                f"{recorded[0]}=True is not possible with micro_batch_size={micro_batch_size}, which keeps embeddings "
+                f"only; set one of the two."
+            )
+        if recorded:
+            kwargs.pop("pooled_only")
+            outputs = [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
+            return [self.projection(output.pooler_output) for output in outputs], outputs
+        sizes = [len(values) for values, _ in batches]
         if micro_batch_size is None:
-            output = self.vision_model(pixels, modality=modality, return_dict=True, **kwargs)
-            return self.projection(output.pooler_output), output
-        for name in ("output_hidden_states", "output_attentions"):
-            if kwargs.get(name, getattr(self.config, name)):
-                raise ValueError(
-                    f"{name}=True is not possible with micro_batch_size={micro_batch_size}, which keeps embeddings "
-                    f"only; set one of the two."
-                )
-        return grad_cache(lambda part: self._embed(part, modality, **kwargs)[0], pixels, micro_batch_size), None
+            outputs = self.vision_model.encode(batches, **kwargs)
+            features = self.projection(torch.cat([output.pooler_output for output in outputs]))
+            return list(features.split(sizes)), outputs
+        if micro_batch_size < 1:
+            raise ValueError(
+                f"micro_batch_size={micro_batch_size} encodes nothing; set 1 or more, or None for one pass."
+            )
+        lengths = self.vision_model.count_patches(batches)
+        parts = cut_batches(batches, lengths, micro_batch_size * int(lengths.max()))
+        features = grad_cache(lambda part: torch.cat(self._embed(part, **kwargs)[0]), parts)
+        return list(features.split(sizes)), []
 
     def _score(
         self, image_features: torch.Tensor, text_features: torch.Tensor, return_loss: bool

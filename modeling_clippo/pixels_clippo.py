@@ -23,21 +23,44 @@ def is_packed(values: torch.Tensor) -> bool:
     return values.dtype == torch.int64 and values.ndim == 3
 
 
+def check_format(values: torch.Tensor, num_channels: int) -> None:
+    """Check that `values` has a format of `as_pixels`.
+
+    Raises:
+        TypeError: `values` is not a tensor.
+        ValueError: The dtype, the rank or the number of channels is not accepted.
+    """
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(
+            f'Pixel values are a {type(values).__name__}, not a tensor; give the processor return_tensors="pt".'
+        )
+    if is_packed(values):
+        return
+    if values.ndim != 4 or not (values.is_floating_point() or values.dtype in (torch.uint8, torch.int64)):
+        raise ValueError(
+            f"Pixel values of type {values.dtype} and shape {tuple(values.shape)} are not accepted; pass float "
+            "(B, C, H, W) in [-1, 1], uint8 (B, C, H, W), or packed text from the processor, int64 (B, H/16, W/4)."
+        )
+    if values.shape[1] not in (1, num_channels):
+        raise ValueError(f"Pixel values have {values.shape[1]} channels; the model takes 1 or {num_channels}.")
+
+
 def size_in_pixels(values: torch.Tensor) -> tuple[int, int]:
     """Height and width of the canvases in `values`, a tensor of any accepted format."""
     height, width = values.shape[-2:]
     return (height * ROW_HEIGHT, width * COLUMNS_PER_WORD) if is_packed(values) else (height, width)
 
 
-def unpack_canvas(packed: torch.Tensor) -> torch.Tensor:
+def unpack_canvas(packed: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Convert packed text canvases, one bit a pixel, to pixel values.
 
     Args:
         packed: int64 (B, H/16, W/4). Four neighbouring columns of a text row share an integer, the leftmost in the
             lowest 16 bits. Bit r of a column is its pixel r from the top.
+        dtype: Of the result.
 
     Returns:
-        float32 (B, 1, H, W) in [-1, 1], ink -1 on the background of rendered text.
+        (B, 1, H, W) in [-1, 1], ink -1 on the background of rendered text.
     """
     if is_exporting():
         return _unpack_by_masks(packed)
@@ -45,7 +68,7 @@ def unpack_canvas(packed: torch.Tensor) -> torch.Tensor:
     bit = torch.arange(ROW_HEIGHT, dtype=torch.int16, device=packed.device)
     ink = (columns.unsqueeze(2) >> bit[:, None]) & 1  # (B, H/16, 16, W)
     ink = ink.flatten(1, 2).unsqueeze(1)  # (B, 1, H, W)
-    pixels = torch.full_like(ink, BACKGROUND, dtype=torch.float32)
+    pixels = torch.full_like(ink, BACKGROUND, dtype=dtype)
     return pixels.masked_fill_(ink.bool(), INK)
 
 
@@ -74,21 +97,7 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
         TypeError: `values` is not a tensor.
         ValueError: The dtype, the rank or the number of channels is not accepted.
     """
-    if not isinstance(values, torch.Tensor):
-        raise TypeError(
-            f'Pixel values are a {type(values).__name__}, not a tensor; give the processor return_tensors="pt".'
-        )
+    check_format(values, num_channels)
     if is_packed(values):
-        pixels = unpack_canvas(values)
-    elif values.ndim == 4 and values.dtype in (torch.uint8, torch.int64):
-        pixels = values.float() / 255 * 2 - 1
-    elif values.ndim == 4 and values.is_floating_point():
-        pixels = values
-    else:
-        raise ValueError(
-            f"Pixel values of type {values.dtype} and shape {tuple(values.shape)} are not accepted; pass float "
-            "(B, C, H, W) in [-1, 1], uint8 (B, C, H, W), or packed text from the processor, int64 (B, H/16, W/4)."
-        )
-    if pixels.shape[1] not in (1, num_channels):
-        raise ValueError(f"Pixel values have {pixels.shape[1]} channels; the model takes 1 or {num_channels}.")
-    return pixels
+        return unpack_canvas(values)
+    return values if values.is_floating_point() else values.float() / 255 * 2 - 1

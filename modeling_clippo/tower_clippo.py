@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -15,12 +16,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .attention_clippo import ClippoAttention
 from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings
-from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
 from .initialization_clippo import initialize_tower_module
 from .model_card_clippo import model_card
-from .patches_clippo import KeptPatches
+from .packing_clippo import Part, packed_backend
 from .pixels_clippo import is_exporting
 
 MODALITIES = ("image", "text")
@@ -228,42 +230,94 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality={modality!r} is not known; choose {' or '.join(map(repr, MODALITIES))}.")
-        tokens, kept = self.embeddings(pixel_values, interpolate_pos_encoding, modality)
-        if kept is None:
-            hidden_states, pooled = self._encode(tokens, None, modality, **kwargs)
-        else:
-            hidden_states, pooled = self._encode_kept(tokens, kept, modality, **kwargs)
-        return ClippoVisionOutput(
-            last_hidden_state=hidden_states,
-            pooler_output=pooled,
-            kept_patches=None if kept is None else kept.on_canvas(),
-        )
+        recorded = ("output_hidden_states", "output_attentions")
+        # Hooks record what the blocks compute, so the whole batch has to pass at once.
+        whole = any(kwargs.get(name, getattr(self.config, name)) for name in recorded)
+        return self.encode([(pixel_values, modality)], interpolate_pos_encoding, whole=whole, **kwargs)[0]
 
-    def _encode(
+    def encode(
+        self,
+        batches: Sequence[tuple[torch.Tensor, str]],
+        interpolate_pos_encoding: bool = False,
+        pooled_only: bool = False,
+        whole: bool = False,
+        **kwargs,
+    ) -> list[ClippoVisionOutput]:
+        """Embed several batches of images and rendered texts in one pass, as one packed sequence.
+
+        Args:
+            batches: Pixel values and their modality, "image" or "text".
+            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            pooled_only: Return pooled vectors only.
+            whole: Encode batch by batch, each padded to its longest canvas, so that the blocks see (B, M, D).
+            kwargs: Options of the blocks.
+
+        Returns:
+            One output for each batch.
+        """
+        can_pack = packed_backend(self.config._attn_implementation, self.device, self.dtype, 0.0) is not None
+        if whole or is_exporting() or not can_pack:
+            return [self._encode_whole(batch, interpolate_pos_encoding, **kwargs) for batch in batches]
+        tokens, packed = self.embeddings(batches, interpolate_pos_encoding)
+        if len(packed.parts) == 1 and packed.parts[0].place is None:  # nothing is ragged
+            hidden_states, pooled = self._encode_batch(
+                tokens.unflatten(1, (-1, packed.longest))[0], None, batches[0][1]
+            )
+            hidden_states = hidden_states.flatten(0, 1)
+        else:
+            hidden_states = self.post_layernorm(self.encoder(tokens, None, None, packed, **kwargs))  # (1, T, D)
+            pooled = self.head(hidden_states, packed=packed)
+            hidden_states = hidden_states[0]
+        pooled = pooled.split([part.canvases for part in packed.parts])
+        hidden_states = hidden_states.split([part.tokens for part in packed.parts])
+        return [
+            self._output(part, states, vectors, pooled_only)
+            for part, states, vectors in zip(packed.parts, hidden_states, pooled, strict=True)
+        ]
+
+    @torch.no_grad()
+    def count_patches(self, batches: Sequence[tuple[torch.Tensor, str]]) -> torch.Tensor:
+        """int64 (B,), the patches that `encode` computes of each canvas in all batches."""
+        return torch.cat([self.embeddings.count_patches(values, modality) for values, modality in batches])
+
+    def _encode_batch(
         self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, modality: str, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T, D) -> hidden states (B, T, D) and pooled vectors (B, D)."""
+        """(B, M, D) -> hidden states (B, M, D) and pooled vectors (B, D)."""
         hidden_states = self.post_layernorm(self.encoder(tokens, padding_mask, modality, **kwargs))
         return hidden_states, self.head(hidden_states, padding_mask)
 
-    def _encode_kept(
-        self, tokens: torch.Tensor, kept: KeptPatches, modality: str, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode kept patches (B, M, D) in groups of similar length -> (B, N, D) on the canvas, and (B, D)."""
-        recorded = ("output_hidden_states", "output_attentions")
-        if is_exporting() or any(kwargs.get(name, getattr(self.config, name)) for name in recorded):
-            # Hooks record what the blocks compute, so the whole batch has to pass at once. In an exported model the
-            # lengths are not known.
-            hidden_states, pooled = self._encode(tokens, kept.mask, modality, **kwargs)
-            return kept.scatter(hidden_states), pooled
-        hidden_parts, pooled_parts, order = [], [], []
-        for rows, length in kept.by_length():
-            hidden_states, pooled = self._encode(tokens[rows, :length], kept.mask[rows, :length], modality, **kwargs)
-            hidden_parts.append(nn.functional.pad(hidden_states, (0, 0, 0, tokens.shape[1] - length)))
-            pooled_parts.append(pooled)
-            order.append(rows)
-        back = torch.cat(order).argsort().to(pooled.device)
-        return kept.scatter(torch.cat(hidden_parts)[back]), torch.cat(pooled_parts)[back]
+    def _encode_whole(
+        self, batch: tuple[torch.Tensor, str], interpolate_pos_encoding: bool, **kwargs
+    ) -> ClippoVisionOutput:
+        """Output for one batch, padded to its longest canvas."""
+        backend = "static" if is_exporting() else "whole"
+        tokens, packed = self.embeddings([batch], interpolate_pos_encoding, backend=backend)
+        group = packed.groups[0]
+        mask = None if group.mask is None else group.mask[:, 0, 0] == 0  # bool (B, M)
+        tokens = tokens[0].unflatten(0, (-1, group.width))
+        hidden_states, pooled = self._encode_batch(tokens, mask, batch[1], **kwargs)
+        return self._output(packed.parts[0], hidden_states.flatten(0, 1), pooled)
+
+    def _output(
+        self, part: Part, hidden_states: torch.Tensor, pooled: torch.Tensor, pooled_only: bool = False
+    ) -> ClippoVisionOutput:
+        """Output for one part of a packed sequence: hidden states (tokens, D) and pooled vectors (canvases, D)."""
+        if part.restore is not None:
+            pooled = pooled[part.restore.to(pooled.device)]
+        if pooled_only:
+            return ClippoVisionOutput(pooler_output=pooled)
+        if part.place is not None:
+            place = part.place.to(hidden_states.device)
+            if part.real is not None:
+                real = part.real.to(place.device)
+                place, hidden_states = place[real], hidden_states[real]
+            rows = part.canvases * part.patches
+            hidden_states = hidden_states.new_zeros(rows, hidden_states.shape[-1]).index_copy(0, place, hidden_states)
+        hidden_states = hidden_states.unflatten(0, (-1, part.patches))  # (B, N, D)
+        if part.place is None and part.kept is not None:
+            hidden_states = hidden_states.masked_fill(~part.kept.unsqueeze(-1), 0)
+        return ClippoVisionOutput(last_hidden_state=hidden_states, pooler_output=pooled, kept_patches=part.kept)
 
 
 __all__ = ["ClippoPreTrainedModel", "ClippoVisionModel", "ClippoVisionOutput"]

@@ -9,8 +9,7 @@ Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channel
 import torch
 
 from clippo.modeling_clippo import ClippoConfig
-from clippo.modeling_clippo.patches_clippo import find_inked_patches
-from clippo.modeling_clippo.pixels_clippo import as_pixels
+from clippo.modeling_clippo.patches_clippo import inked_patches
 
 BACKWARD = 2  # a matrix product has two gradients, and each costs as much as the product
 
@@ -46,4 +45,4 @@ def training_flops_per_pair(config: ClippoConfig, text_patches: float | None = N
 
 def mean_inked_patches(texts: torch.Tensor, config: ClippoConfig) -> float:
     """Mean number of inked patches over a batch of canvases in any format that the model accepts."""
-    return find_inked_patches(as_pixels(texts, config.num_channels), config.patch_size).mask.sum().item() / len(texts)
+    return inked_patches(texts, config.patch_size, config.num_channels).sum().item() / len(texts)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from clippo import ClippoModel
 from clippo.modeling_clippo.initialization_clippo import sincos_positions
-from clippo.modeling_clippo.patches_clippo import cut_out_inked_patches, find_inked_patches
+from clippo.modeling_clippo.patches_clippo import cut_patches, inked_patches
 from clippo.modeling_clippo.pixels_clippo import BACKGROUND, INK, as_pixels, unpack_canvas
 from clippo.processing import TextRenderer
 
@@ -61,10 +61,11 @@ def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, 
         pixels[0].unflatten(1, (-1, 16)).unflatten(3, (-1, 16)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     )  # (N, 3, P, P)
     inked = [i for i, patch in enumerate(patches) if (patch != BACKGROUND).any()] or [0]
+    patches = patches.to(tower.dtype)
     tokens = torch.stack([tower.embeddings.patch_embedding(patches[i][None])[0, :, 0, 0] for i in inked])
     tokens = (tokens + tower.embeddings.position_embedding[0, inked])[None]  # (1, kept, D)
     tokens = tower.post_layernorm(tower.encoder(tokens))
-    on_canvas = torch.zeros(len(patches), tokens.shape[-1])
+    on_canvas = tokens.new_zeros(len(patches), tokens.shape[-1])
     on_canvas[inked] = tokens[0]
     return model.projection(tower.head(tokens))[0], on_canvas
 
@@ -72,7 +73,7 @@ def read_alone(model: ClippoModel, canvas: torch.Tensor) -> tuple[torch.Tensor, 
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
 def skipping_model(request):
     # With noise the positions, the norms and the parameters of the MAP head matter.
-    return tiny(skip_blank_patches=True, attention=request.param, noise=0.2)
+    return tiny(skip_blank_patches=True, attention=request.param, noise=0.2).double()
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=0xFFFF), max_size=80), min_size=1, max_size=6), st.integers(0, 70))
@@ -84,8 +85,8 @@ def test_a_text_is_what_its_inked_patches_are_alone(skipping_model, texts, mates
         output = skipping_model.get_text_features(canvases)
         for i, canvas in enumerate(canvases[: len(texts)]):
             embedding, tokens = read_alone(skipping_model, canvas)
-            torch.testing.assert_close(output.pooler_output[i], embedding, rtol=1e-5, atol=1e-5)
-            torch.testing.assert_close(output.last_hidden_state[i], tokens, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(output.pooler_output[i], embedding, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(output.last_hidden_state[i], tokens, rtol=1e-9, atol=1e-9)
 
 
 def test_so_are_its_gradients(skipping_model):
@@ -101,22 +102,35 @@ def test_so_are_its_gradients(skipping_model):
     alone = gradients(torch.stack([read_alone(skipping_model, text)[0] for text in texts]))
     assert together.keys() == alone.keys()
     for name, gradient in together.items():
-        torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(gradient, alone[name], rtol=1e-8, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("inked", [3, 12])
-def test_both_ways_of_projecting_kept_patches(channels, inked):
-    """Few patches are cut out before the projection, many are gathered after it. Both give the same tokens."""
-    embeddings = tiny(skip_blank_patches=True).vision_model.embeddings
-    pixels = torch.full((2, channels, 64, 64), BACKGROUND)
+def test_kept_patches_have_the_tokens_of_the_convolution(channels, inked):
+    """The projection is one matrix product over the kept patches; the official one is a convolution over the canvas."""
+    embeddings = tiny(skip_blank_patches=True).vision_model.embeddings.double()
+    pixels = torch.full((2, channels, 64, 64), BACKGROUND, dtype=torch.float64)
     for i in range(inked):
         row, column = divmod(i, 4)
-        pixels[:, :, 16 * row + 5, 16 * column + torch.arange(16)] = torch.randn(2, channels, 16)
+        pixels[:, :, 16 * row + 5, 16 * column + torch.arange(16)] = torch.randn(2, channels, 16).double()
     with torch.no_grad():
-        whole, (tokens, kept) = embeddings(pixels)[0], embeddings(pixels, modality="text")
-    assert kept.mask.sum(1).tolist() == [inked] * 2
-    torch.testing.assert_close(tokens, whole[:, :inked], rtol=0, atol=1e-6)
+        tokens, packed = embeddings([(pixels, "text")])
+        whole = embeddings.patch_embedding(pixels.expand(-1, 3, -1, -1)).flatten(2).transpose(1, 2)
+        whole = whole + embeddings.position_embedding
+        every, _ = embeddings([(pixels, "image")])
+    assert packed.cu_seqlens.tolist() == [0, inked, 2 * inked]
+    torch.testing.assert_close(tokens[0].unflatten(0, (2, -1)), whole[:, :inked], rtol=0, atol=1e-12)
+    torch.testing.assert_close(every[0].unflatten(0, (2, -1)), whole, rtol=0, atol=1e-12)
+
+
+def test_an_adapter_on_the_projection_is_not_passed_over():
+    """A module in the place of the convolution is called, as adapters of other packages are."""
+    embeddings, texts = tiny(skip_blank_patches=True).vision_model.embeddings, rendered("packed")
+    expected, _ = embeddings([(texts, "text")])
+    embeddings.patch_embedding = torch.nn.Sequential(embeddings.patch_embedding)
+    tokens, _ = embeddings([(texts, "text")])
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-6)
 
 
 def test_a_canvas_full_of_ink_is_read_whole():
@@ -133,15 +147,14 @@ def test_a_canvas_full_of_ink_is_read_whole():
 def test_which_patches_are_kept():
     pixels = torch.full((2, 1, 32, 32), BACKGROUND)
     pixels[1, 0, 20, 3] = INK
-    kept = find_inked_patches(pixels, 16)
-    assert kept.index.tolist() == [[0], [2]]  # an empty canvas keeps its first patch
-    assert kept.mask.all() and kept.total == 4
+    kept = inked_patches(pixels, 16, 3)
+    assert kept.int().tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]  # an empty canvas keeps its first patch
 
 
 def test_a_patch_of_solid_ink_is_not_blank():
     pixels = torch.full((1, 1, 32, 32), BACKGROUND)
     pixels[0, 0, :16, 16:] = INK
-    assert find_inked_patches(pixels, 16).index.tolist() == [[1]]
+    assert inked_patches(pixels, 16, 3).int().tolist() == [[0, 1, 0, 0]]
 
 
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=4), st.sampled_from([16, 32]))
@@ -150,11 +163,12 @@ def test_packed_text_is_cut_out_unpainted(texts, patch_size):
     """Packed bits and the unpacked canvas give the same patches with the same pixel values."""
     packed = rendered("packed", texts)
     pixels = unpack_canvas(packed)
-    patches, kept = cut_out_inked_patches(packed, patch_size)
-    expected = find_inked_patches(pixels, patch_size)
-    assert torch.equal(kept.index, expected.index) and torch.equal(kept.mask, expected.mask)
-    assert kept.total == expected.total
-    assert torch.equal(patches, expected.as_strip(pixels, patch_size))
+    kept = inked_patches(packed, patch_size, 3)
+    assert torch.equal(kept, inked_patches(pixels, patch_size, 3))
+    place = kept.flatten().nonzero().squeeze(1)
+    expected = cut_patches(pixels, patch_size, 3)
+    assert torch.equal(cut_patches(packed, patch_size, 3), expected)
+    assert torch.equal(cut_patches(packed, patch_size, 3, place=place), expected[place])
 
 
 def test_packed_text_of_small_patches():
@@ -244,10 +258,9 @@ def test_a_large_batch_is_read_in_groups_of_similar_length():
     """Several groups give the order, embeddings and gradients of one pass over the whole batch."""
     model = tiny(skip_blank_patches=True)
     texts = rendered("packed", [chr(97 + i % 26) * (i * 7 % 40) for i in range(80)])
-    kept = find_inked_patches(as_pixels(texts, 1), 16)
-    groups = kept.by_length()
-    assert len(groups) > 1 and groups[0][1] < groups[-1][1]
-    assert torch.cat([rows for rows, _ in groups]).sort().values.tolist() == list(range(80))
+    groups = model.vision_model.embeddings([(texts, "text")])[1].groups
+    assert len(groups) > 1 and groups[0].width < groups[-1].width
+    assert sum(group.canvases for group in groups) == 80
 
     def gradients(**options):
         model.zero_grad()

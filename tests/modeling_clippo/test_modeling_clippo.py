@@ -6,7 +6,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from clippo import ClippoForImageClassification, ClippoModel, ClippoTokenizer
-from clippo.modeling_clippo import loss_clippo, modeling_clippo
+from clippo.modeling_clippo import grad_cache_clippo, modeling_clippo
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 
 from ..processes import run_processes
@@ -170,7 +170,7 @@ def test_dropout_is_drawn_once(monkeypatch, skip_blank_patches):
     def kept(encode, part, **options):
         return encode(part)
 
-    monkeypatch.setattr(loss_clippo, "checkpoint", kept)
+    monkeypatch.setattr(grad_cache_clippo, "checkpoint", kept)
     expected = step(model, batch)
     assert_same_step(got, expected)
     model.micro_batch_size = None

@@ -28,8 +28,10 @@ def recording(tower):
 
         handles.append(module.register_forward_hook(hook))
 
-    keep(tower.embeddings.patch_embedding, "stem", lambda _, output: output.permute(0, 2, 3, 1))
-    keep(tower.embeddings, "with_posemb", lambda _, output: output[0])
+    rows, columns = tower.config.patch_grid
+    grid, patches = (-1, rows, columns), (-1, rows * columns)
+    keep(tower.embeddings.patch_embedding, "stem", lambda _, output: output.unflatten(0, grid))
+    keep(tower.embeddings, "with_posemb", lambda _, output: output[0][0].unflatten(0, patches))
     for i, layer in enumerate(tower.encoder.layers):
         block = f"encoder/block{i:02d}/"
         keep(layer.self_attn, block + "sa", lambda _, output: output[0])
@@ -121,10 +123,10 @@ class WithoutResidual(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, hidden_states, padding_mask=None):
-        probe = self.head.probe.expand(len(hidden_states), -1, -1)
-        pooled, _ = self.head.attention(probe, padding_mask, key_value_states=hidden_states)
-        return self.head.mlp(self.head.layernorm(pooled))[:, 0]
+    def forward(self, hidden_states, padding_mask=None, packed=None):
+        probe = self.head.probe.expand(-1, packed.canvases, -1)
+        pooled, _ = self.head.attention(probe, padding_mask, key_value_states=hidden_states, packed=packed)
+        return self.head.mlp(self.head.layernorm(pooled))[0]
 
 
 def erf_gelu(model):

@@ -87,8 +87,8 @@ def test_hidden_states_and_attentions_of_both_sides(inputs):
         torch.testing.assert_close(side.to_tuple(), alone[key].to_tuple())
         last = model.vision_model.post_layernorm(side.hidden_states[-1])
         torch.testing.assert_close(last, side.last_hidden_state)
-        tokens, _ = model.vision_model.embeddings(inputs[key])
-        torch.testing.assert_close(side.hidden_states[0], tokens)
+        tokens, _ = model.vision_model.embeddings([(inputs[key], "image")])
+        torch.testing.assert_close(side.hidden_states[0].flatten(0, 1), tokens[0])
     assert not torch.equal(both.vision_model_output.attentions[0], both.text_model_output.attentions[0])
     assert plain.vision_model_output.hidden_states is None and plain.text_model_output.attentions is None
 
