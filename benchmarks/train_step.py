@@ -192,7 +192,7 @@ def draw_captions(args, config: ClippoConfig) -> dict[str, torch.Tensor]:
     for kind, length in lengths.items():
         drawn = render(captions(length, args.batch_size, rng), "packed").canvases
         canvases[kind] = torch.from_numpy(drawn).to(args.device)
-        inked = find_inked_patches(as_pixels(canvases[kind], 1), config.patch_size).mask.sum(1).float().mean()
+        inked = inked_patches(canvases[kind], config.patch_size, 1).sum(1).float().mean()
         print(f"{kind}: {length} characters ink {inked:.0f} of {rows * columns} patches")
     return canvases
 

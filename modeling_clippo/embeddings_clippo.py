@@ -91,7 +91,8 @@ class ClippoEmbeddings(nn.Module):
             self._embed(values, part, self.positions_for(*grid))
             for (values, _), part, grid in zip(batches, packed.parts, grids, strict=True)
         ]
-        return torch.cat(tokens).unsqueeze(0) if len(tokens) > 1 else tokens[0].unsqueeze(0), packed
+        # Not a view, so that a compiled first block has the same graph as the others.
+        return torch.cat([part.unsqueeze(0) for part in tokens], 1), packed
 
     def count_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor:
         """int64 (B,), the patches of each canvas that `forward` computes."""

@@ -26,7 +26,7 @@ from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .initialization_clippo import lecun_normal
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
-from .pixels_clippo import is_packed
+from .pixels_clippo import is_exporting, is_packed
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 
@@ -252,7 +252,7 @@ class ClippoModel(ClippoPreTrainedModel):
                 f"{recorded[0]}=True is not possible with micro_batch_size={micro_batch_size}, which keeps embeddings "
                 f"only; set one of the two."
             )
-        if recorded:
+        if recorded or is_exporting():
             kwargs.pop("pooled_only")
             outputs = [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
             return [self.projection(output.pooler_output) for output in outputs], outputs

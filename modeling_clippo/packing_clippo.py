@@ -46,8 +46,8 @@ class Group(NamedTuple):
 class PackedSequence(NamedTuple):
     """Layout of a packed sequence: its parts in order, and what attention has to know.
 
-    The backends "padded", "whole" and "static" have groups, and the sequence contains their padding. The others have cumulative
-    lengths, and the sequence contains kept patches only.
+    The backends "padded", "whole" and "static" have groups, and the sequence contains their padding. The others have
+    cumulative lengths, and the sequence contains kept patches only.
     """
 
     parts: tuple[Part, ...]
@@ -95,8 +95,8 @@ def pack(
     Args:
         canvases: (modality, B, N, kept) of each batch. kept is bool (B, N) with at least one True a row, or None when
             every patch is kept.
-        backend: "varlen", "flash", "flex" or "padded", see `packed_backend`; "whole" pads all canvases of a batch to one
-            length; "static" keeps blank patches and masks them, for a traced or exported model.
+        backend: "varlen", "flash", "flex" or "padded", see `packed_backend`. "whole" pads all canvases of a batch to
+            one length. "static" keeps blank patches and masks them, for a traced or exported model.
         device: Device of the sequence.
 
     Raises:

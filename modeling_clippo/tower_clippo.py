@@ -2,8 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -153,6 +152,18 @@ class ClippoPreTrainedModel(PreTrainedModel):
         if readme.exists() and "automatically generated" in readme.read_text(encoding="utf-8"):
             readme.write_text(self._model_card(), encoding="utf-8")
         return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def compile_blocks(self, **options) -> None:
+        """Compile each block for sequences of any length (`torch.compile` with dynamic=True).
+
+        The blocks share one graph. It is not compiled again when the number of tokens changes.
+
+        Args:
+            options: Of `torch.compile`, such as `mode` or `backend`.
+        """
+        for module in self.modules():
+            if isinstance(module, ClippoEncoderLayer):
+                module.compile(dynamic=True, **options)
 
     def _model_card(self) -> str:
         return model_card(type(self).__name__, self.config, self.num_parameters())

@@ -102,7 +102,7 @@ def test_so_are_its_gradients(skipping_model):
     alone = gradients(torch.stack([read_alone(skipping_model, text)[0] for text in texts]))
     assert together.keys() == alone.keys()
     for name, gradient in together.items():
-        torch.testing.assert_close(gradient, alone[name], rtol=1e-8, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(gradient, alone[name], rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -115,7 +115,7 @@ def test_kept_patches_have_the_tokens_of_the_convolution(channels, inked):
         row, column = divmod(i, 4)
         pixels[:, :, 16 * row + 5, 16 * column + torch.arange(16)] = torch.randn(2, channels, 16).double()
     with torch.no_grad():
-        tokens, packed = embeddings([(pixels, "text")])
+        tokens, packed = embeddings([(pixels, "text")], backend="varlen")
         whole = embeddings.patch_embedding(pixels.expand(-1, 3, -1, -1)).flatten(2).transpose(1, 2)
         whole = whole + embeddings.position_embedding
         every, _ = embeddings([(pixels, "image")])

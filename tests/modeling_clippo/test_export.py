@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import clippo
-from clippo.modeling_clippo import embeddings_clippo, patches_clippo, tower_clippo
+from clippo.modeling_clippo import modeling_clippo, tower_clippo
 
 from ..tiny import tiny_model
 
@@ -134,7 +134,7 @@ def test_the_masked_form_has_the_gradients_of_the_packed_one(attention, monkeypa
 
     model = tiny_model(skip_blank_patches=True, attention=attention)
     kept, packed = gradients()
-    for module in (embeddings_clippo, patches_clippo, tower_clippo):
+    for module in (modeling_clippo, tower_clippo):
         monkeypatch.setattr(module, "is_exporting", lambda: True)
     also_kept, masked = gradients()
     assert torch.equal(kept, also_kept)

@@ -253,8 +253,8 @@ STEPS = [
     ("ddp", EVEN, {}, 3, False),
     ("ddp", UNEVEN, {**SIGMOID, "skip_blank_patches": True}, 2, True),
     ("fsdp2", EVEN, {}, None, False),
-    ("fsdp2", EVEN, {**SIGMOID, "skip_blank_patches": True}, None, False),
-    ("fsdp2", EVEN, {"skip_blank_patches": True}, 1, False),
+    ("fsdp2", UNEVEN, {**SIGMOID, "skip_blank_patches": True}, None, False),
+    ("fsdp2", UNEVEN, {"skip_blank_patches": True}, 1, False),
     ("fsdp2", EVEN, SIGMOID, 1, True),
 ]
 

@@ -1,0 +1,197 @@
+"""Packed sequences: any mixture of canvases equals one canvas at a time, on every attention backend."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from clippo import ClippoTokenizer
+from clippo.modeling_clippo import attention_clippo, embeddings_clippo
+from clippo.modeling_clippo.grad_cache_clippo import cut_batches
+from clippo.modeling_clippo.packing_clippo import pack, packed_backend
+
+from ..tiny import tiny_model
+
+DRAW = ClippoTokenizer(canvas_size=64, canvas_format="packed", overflow="ignore")
+
+
+def texts(strings) -> torch.Tensor:
+    return DRAW(list(strings), return_tensors="pt")["text_pixel_values"]
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(count)) * 2 - 1
+
+
+def one_sequence_at_a_time(query, key, value, starts, ends, longest_query, longest_key, scale):
+    """Reference of `varlen_attn`: SDPA for each canvas alone."""
+    assert starts[-1] == len(query) and ends[-1] == len(key) == len(value)
+    outputs = []
+    for canvas in range(len(ends) - 1):
+        q = query[starts[canvas] : starts[canvas + 1]]
+        k, v = (x[ends[canvas] : ends[canvas + 1]] for x in (key, value))
+        assert len(q) <= longest_query and 0 < len(k) <= longest_key
+        heads_first = (x.transpose(0, 1) for x in (q, k, v))
+        outputs.append(torch.nn.functional.scaled_dot_product_attention(*heads_first, scale=scale).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager", "varlen"])
+def model(request):
+    """A model in float64 on each backend; the CUDA kernel of "varlen" is replaced by its definition."""
+    attention = "sdpa" if request.param == "varlen" else request.param
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "varlen":
+            patch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
+            patch.setattr(attention_clippo, "varlen_attn", one_sequence_at_a_time)
+        yield tiny_model(skip_blank_patches=True, attention=attention, noise=0.2).double()
+
+
+def embed(model, batches) -> torch.Tensor:
+    return torch.cat([output.pooler_output for output in model.vision_model.encode(batches)])
+
+
+strings = st.lists(st.sampled_from(["", "a", "hello world", "w" * 40, "日本語", "i" * 300]), min_size=0, max_size=40)
+
+
+@given(strings, st.integers(0, 3), strings)
+@settings(max_examples=25, deadline=None)
+def test_any_mixture_equals_one_canvas_at_a_time(model, first, count, second):
+    batches = [(texts(first), "text")] if first else []
+    batches += [(images(count), "image")] if count else []
+    batches += [(texts(second), "text")] if second else []
+    if not batches:
+        return
+    with torch.no_grad():
+        together = embed(model, batches)
+        alone = torch.cat([embed(model, [(row[None], modality)]) for rows, modality in batches for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+
+
+def test_a_permutation_of_canvases_permutes_outputs_and_keeps_gradients(model):
+    canvases = texts(["", "a", "hello world", "w" * 40, "i" * 300, "b c"] * 8)
+    order = torch.randperm(len(canvases), generator=torch.Generator().manual_seed(0))
+
+    def step(rows):
+        model.zero_grad()
+        vectors = embed(model, [(images(2), "image"), (canvases[rows], "text")])
+        vectors.sin().sum().backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return vectors.detach(), gradients
+
+    expected, expected_gradients = step(torch.arange(len(canvases)))
+    got, gradients = step(order)
+    torch.testing.assert_close(got[2:], expected[2:][order], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_a_joint_pass_returns_the_outputs_of_each_batch(model):
+    canvases = texts(["one", "", "three words here", "i" * 300] * 6)
+    with torch.no_grad():
+        joint = model.vision_model.encode([(images(3), "image"), (canvases, "text")])
+        alone = [model.vision_model(images(3)), model.vision_model(canvases, modality="text")]
+    for got, expected in zip(joint, alone, strict=True):
+        torch.testing.assert_close(got.last_hidden_state, expected.last_hidden_state, rtol=1e-6, atol=1e-6)
+    assert torch.equal(joint[1].kept_patches, alone[1].kept_patches) and joint[0].kept_patches is None
+    assert not joint[1].last_hidden_state[~joint[1].kept_patches].any()
+
+
+def test_flex_masks_admit_the_tokens_of_the_own_canvas():
+    kept = torch.tensor([[True, False, True], [False, True, False]])
+    packed = pack([("image", 1, 3, None), ("text", 2, 3, kept)], "flex", torch.device("cpu"))
+    canvas = torch.tensor([0, 0, 0, 1, 1, 2])
+    tokens, pooling = packed.block_masks
+    for mask, queries in ((tokens, canvas), (pooling, torch.arange(3))):
+        q, k = torch.arange(len(queries))[:, None], torch.arange(len(canvas))[None]
+        assert torch.equal(mask.mask_mod(0, 0, q, k), queries[:, None] == canvas[None])
+
+
+@pytest.mark.parametrize(
+    ("implementation", "device", "dtype", "dropout", "backend"),
+    [
+        ("sdpa", "cuda", torch.bfloat16, 0.0, "varlen"),
+        ("sdpa", "cuda", torch.bfloat16, 0.1, "padded"),
+        ("sdpa", "cuda", torch.float32, 0.0, "padded"),
+        ("sdpa", "cpu", torch.bfloat16, 0.0, "padded"),
+        ("eager", "cuda", torch.float16, 0.0, "padded"),
+        ("flash_attention_2", "cuda", torch.bfloat16, 0.1, "flash"),
+        ("flex_attention", "cuda", torch.float32, 0.0, "flex"),
+        ("flex_attention", "cpu", torch.float32, 0.0, None),
+        ("registered_by_a_user", "cuda", torch.bfloat16, 0.0, None),
+    ],
+)
+def test_backends(implementation, device, dtype, dropout, backend):
+    assert packed_backend(implementation, torch.device(device), dtype, dropout) == backend
+
+
+def test_a_batch_without_canvases_is_an_error():
+    with pytest.raises(ValueError, match="There is no canvas to encode; pass at least one image or one text"):
+        tiny_model().vision_model.encode([(images(1)[:0], "image")])
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, and those for which the host waits for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.waits = 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        self.waits += function._schema.name in ("aten::nonzero", "aten::_local_scalar_dense", "aten::item")
+        return function(*args, **(kwargs or {}))
+
+
+def fake_kernel(query, key, value, *lengths, scale):
+    return query * 1.0 + 0.0 * (key.sum() + value.sum())
+
+
+@pytest.mark.parametrize("pairs_of_texts", [False, True])
+def test_a_step_dispatches_as_many_operations_for_any_lengths_and_waits_once(monkeypatch, pairs_of_texts):
+    """The step of a GPU, with a stand-in for its attention kernel, which is one operation."""
+    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
+    monkeypatch.setattr(attention_clippo, "varlen_attn", fake_kernel)
+    model, counts = tiny_model(skip_blank_patches=True).train(), []
+    for strings in (["a"] * 8, ["", "a", "w" * 40, "i" * 300] * 2):
+        batch = dict(pixel_values=images(8), text_pixel_values=texts(strings), return_loss=True)
+        if pairs_of_texts:
+            batch = dict(batch, first_text_pixel_values=texts(strings), text_pixel_values=texts(strings * 2))
+        with Operations() as operations:
+            model(**batch).loss.backward()
+        counts.append(operations.count)
+        assert operations.waits <= (2 if pairs_of_texts else 1)
+    assert counts[0] == counts[1]
+
+
+def test_compiled_blocks_are_one_graph_for_any_number_of_tokens(monkeypatch):
+    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
+    monkeypatch.setattr(attention_clippo, "varlen_attn", fake_kernel)
+    torch._dynamo.reset()
+    counters.clear()
+    model = tiny_model(skip_blank_patches=True).train()
+    model.compile_blocks(backend="eager")
+    for number in range(50):
+        strings = ["w" * (number * (i + 1) % 60) for i in range(8)]
+        model(pixel_values=images(8), text_pixel_values=texts(strings), return_loss=True).loss.backward()
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+def test_parts_of_a_step_are_equal_work():
+    lengths = torch.tensor([16] * 6 + [1] * 60 + [16] * 4)
+    batches = [(torch.arange(6), "image"), (torch.arange(6, 70), "text")]
+    parts = cut_batches(batches, lengths, 50)
+    rows = [torch.cat([values for values, _ in part]) for part in parts]
+    assert torch.equal(torch.cat(rows), torch.arange(70))
+    assert max(int(lengths[part].sum()) for part in rows) <= 50 + 16
+    assert [[modality for _, modality in part] for part in parts][-1] == ["text"]
+
+
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=30), st.integers(1, 40))
+@settings(max_examples=50, deadline=None)
+def test_no_part_is_empty_and_none_is_lost(lengths, budget):
+    parts = cut_batches([(torch.arange(len(lengths)), "text")], torch.tensor(lengths), budget)
+    rows = [part[0][0] for part in parts]
+    assert all(len(part) for part in rows) and torch.equal(torch.cat(rows), torch.arange(len(lengths)))
