@@ -22,13 +22,14 @@ def flops_per_image(config: ClippoConfig, patches: float | None = None) -> float
 
     Args:
         config: Model config.
-        patches: Number of patches that are read; None for the whole canvas. A text that skips its blank patches reads
-            its inked ones. A mean over texts is accepted, though it underestimates attention, which is quadratic in it.
+        patches: Number of inked patches of a text that skips its blank ones; None for an image. Text has one channel.
+            A mean over texts is accepted, though it underestimates attention, which is quadratic in it.
     """
     width, mlp_width = config.hidden_size, config.intermediate_size
     rows, columns = config.patch_grid
     tokens = rows * columns if patches is None else patches
-    embedding = 2 * tokens * config.num_channels * config.patch_size**2 * width
+    channels = config.num_channels if patches is None else 1
+    embedding = 2 * tokens * channels * config.patch_size**2 * width
     projections = 4 * 2 * tokens * width * width  # query, key, value, out
     attention = 2 * 2 * tokens * tokens * width  # scores, weighted sum
     mlp = 2 * 2 * tokens * width * mlp_width

@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clippo import ClippoTokenizer
@@ -195,3 +197,33 @@ def test_no_part_is_empty_and_none_is_lost(lengths, budget):
     parts = cut_batches([(torch.arange(len(lengths)), "text")], torch.tensor(lengths), budget)
     rows = [part[0][0] for part in parts]
     assert all(len(part) for part in rows) and torch.equal(torch.cat(rows), torch.arange(len(lengths)))
+
+
+@pytest.mark.skipif(attention_clippo.varlen_attn is None, reason="this version of PyTorch has no varlen_attn")
+def test_the_path_of_a_gpu_traces_on_fake_tensors(monkeypatch):
+    """A step in bf16 reaches the kernel for ragged sequences with arguments that it takes, forward and backward.
+
+    The kernel runs on CUDA only. Fake tensors have shapes and dtypes, so they need no GPU.
+    """
+    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
+    called, kernel = [], attention_clippo.varlen_attn
+
+    def spy(query, *args, **options):
+        called.append((query.dtype, query.shape[1:]))
+        return kernel(query, *args, **options)
+
+    monkeypatch.setattr(attention_clippo, "varlen_attn", spy)
+    fake = tiny_model().to(torch.bfloat16).train().vision_model  # all patches: the number of inked ones is not fake
+    batch = [(torch.zeros(8, 3, 64, 64), "image"), (torch.zeros(8, 4, 16, dtype=torch.int64), "text")]
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    for module in fake.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            values = mode.from_tensor(parameter.detach(), static_shapes=True)
+            setattr(module, name, torch.nn.Parameter(values))
+    batch = [(mode.from_tensor(values, static_shapes=True), modality) for values, modality in batch]
+    with mode:
+        images_out, texts_out = (output.pooler_output for output in fake.encode(batch, pooled_only=True))
+        (images_out.float().sum() + texts_out.float().sum()).backward()
+    assert images_out.shape == texts_out.shape == (8, 32)
+    assert called == [(torch.bfloat16, (4, 8))] * 3  # two blocks and the pooling head
+    assert all(parameter.grad is not None for parameter in fake.parameters())

@@ -44,7 +44,8 @@ def test_every_layer_computes_what_the_vit_did(tmp_path, cls):
     vit_blocks = vit.layers if hasattr(vit, "layers") else vit.encoder.layer  # older transformers
     with torch.no_grad():
         embedded = vit.embeddings(pixels)[:, 1:]
-        torch.testing.assert_close(tower.embeddings(pixels)[0], embedded, rtol=0, atol=1e-6)
+        tokens_of_both, _ = tower.embeddings([(pixels, "image")])
+        torch.testing.assert_close(tokens_of_both[0].unflatten(0, (2, -1)), embedded, rtol=0, atol=1e-6)
         for ours, theirs in zip(tower.encoder.layers, vit_blocks, strict=True):
             torch.testing.assert_close(ours(tokens), theirs(tokens), rtol=0, atol=2e-6)
             assert (ours(tokens) - tokens).abs().max() > 0.1  # the blocks do something
