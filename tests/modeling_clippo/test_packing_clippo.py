@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clippo import ClippoTokenizer
-from clippo.modeling_clippo import attention_clippo, embeddings_clippo
+from clippo.modeling_clippo import attention_clippo, embeddings_clippo, packing_clippo
 from clippo.modeling_clippo.grad_cache_clippo import cut_batches
 from clippo.modeling_clippo.packing_clippo import pack, packed_backend
 
@@ -199,14 +199,14 @@ def test_no_part_is_empty_and_none_is_lost(lengths, budget):
     assert all(len(part) for part in rows) and torch.equal(torch.cat(rows), torch.arange(len(lengths)))
 
 
-@pytest.mark.skipif(attention_clippo.varlen_attn is None, reason="this version of PyTorch has no varlen_attn")
+@pytest.mark.skipif(packing_clippo.varlen_attn is None, reason="this version of PyTorch has no varlen_attn")
 def test_the_path_of_a_gpu_traces_on_fake_tensors(monkeypatch):
     """A step in bf16 reaches the kernel for ragged sequences with arguments that it takes, forward and backward.
 
     The kernel runs on CUDA only. Fake tensors have shapes and dtypes, so they need no GPU.
     """
     monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
-    called, kernel = [], attention_clippo.varlen_attn
+    called, kernel = [], packing_clippo.varlen_attn
 
     def spy(query, *args, **options):
         called.append((query.dtype, query.shape[1:]))
