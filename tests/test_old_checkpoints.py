@@ -1,8 +1,8 @@
 """Checkpoints of commit 4044497 load and give the embeddings that the code of that commit computed.
 
 `tests/goldens/folder_of_4044497` was saved by that code, `embeddings_of_4044497.npz` was computed by it. Weights are
-compared bit by bit everywhere. Embeddings are compared bit by bit where this machine's kernels give the recorded bits
-for a fixed computation without clippo; other CPUs and versions of torch add up in another order, and get a tolerance.
+compared bit by bit. Embeddings were equal bit by bit until a step became one packed sequence, which adds up in another
+order; they get a tolerance of 1e-5.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 import clippo
 
@@ -29,27 +28,6 @@ TEXTS = {
 def golden():
     with np.load(GOLDENS / "embeddings_of_4044497.npz") as archive:
         return dict(archive)
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def kernels() -> torch.Tensor:
-    """The operations of a tower on random numbers, in the shapes of the emoji model."""
-    numbers = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=numbers)
-
-    patches = F.conv2d(draw(3, 3, 80, 80), draw(256, 3, 16, 16), stride=16).flatten(2).transpose(1, 2)
-    tokens = F.layer_norm(F.linear(patches, draw(256, 256), draw(256)), (256,))
-    heads = tokens.unflatten(-1, (4, 64)).transpose(1, 2)
-    return F.gelu(F.scaled_dot_product_attention(heads, heads, heads), approximate="tanh")[:, 0, 0]
 
 
 def embeddings(name: str) -> dict[str, torch.Tensor]:
@@ -82,10 +60,7 @@ def test_the_weights_are_the_same_bits(golden, name):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_the_embeddings_are_the_same(golden, one_thread, name):
-    same_kernels = np.array_equal(kernels(), golden["kernels"]) and str(torch.__version__) == str(golden["torch"])
+def test_the_embeddings_are_the_same(golden, name):
     for key, value in embeddings(name).items():
         expected = torch.from_numpy(golden[f"{name}.{key}"])
-        if same_kernels:
-            assert torch.equal(value, expected), key
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
