@@ -61,7 +61,7 @@ def cut_patches(
 
 
 def _has_patches_of_words(values: torch.Tensor, patch_size: int) -> bool:
-    """Whether `values` is packed text in which each patch consists of whole words."""
+    """Return True for packed text in which each patch consists of whole words."""
     return isinstance(values, torch.Tensor) and is_packed(values) and patch_size % ROW_HEIGHT == 0
 
 
