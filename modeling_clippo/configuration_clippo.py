@@ -63,6 +63,9 @@ MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
 def _foreign_entries(auto_map: dict, custom_pipelines: dict) -> list[str]:
     """Entries of a loaded config that name other classes than those of clippo. A "repository--" prefix is ignored."""
     foreign = []
+    for field, entries in (("auto_map", auto_map), ("custom_pipelines", custom_pipelines)):
+        if not isinstance(entries, dict | None):
+            raise ValueError(f"{field}={entries!r} is not a mapping; remove it from config.json.")
     for name, value in (auto_map or {}).items():
         if str(value).rpartition("--")[2] not in (AUTO_MAP.get(name), TOWER_AUTO_MAP.get(name)):
             foreign.append(f"auto_map[{name!r}] = {value!r}")
@@ -161,6 +164,9 @@ class ClippoConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.transformers_version is None:  # a file, perhaps of a later version, may have fields that are new
             self._refuse_misspelt(kwargs)
+        names = self.architectures
+        if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"architectures={names!r} is not a list of class names; mend or remove it in config.json.")
         auto_map, pipelines = kwargs.pop("auto_map", None), kwargs.pop("custom_pipelines", None)
         foreign = _foreign_entries(auto_map, pipelines)
         if foreign:
@@ -226,9 +232,11 @@ class ClippoConfig(PreTrainedConfig):
             raise ValueError(f"layer_norm_eps={self.layer_norm_eps} is not positive; the official value is 1e-6.")
         if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):
             raise ValueError(f"initializer_range={self.initializer_range} is not a standard deviation; give 0 or more.")
-        for name in ("logit_scale_init_value", "logit_bias_init_value"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise ValueError(f"{name}={getattr(self, name)} is not finite; give a finite number.")
+        for name in ("logit_scale_init_value", "logit_bias_init_value", "logit_scale_max"):
+            if not abs(getattr(self, name) or 0) < 3e38:  # near the largest float32; false for NaN
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not finite or too large; give a finite float32 number."
+                )
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act={self.hidden_act!r} is not an activation; choose one of {', '.join(ACT2FN)}.")
 

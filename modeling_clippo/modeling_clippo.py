@@ -298,7 +298,7 @@ class ClippoModel(ClippoPreTrainedModel):
         # With device_map these parameters of the root may lie on another device than the last layer.
         scale = self.logit_scale.to(device).float().exp()
         if self.config.logit_scale_max is not None:
-            scale = scale.clamp(max=self.config.logit_scale_max)
+            scale = scale.clamp(max=float(self.config.logit_scale_max))
         return scale, None if self.logit_bias is None else self.logit_bias.to(device).float()
 
 

@@ -87,6 +87,7 @@ class RenderOptions(GlyphOptions):
     shaping: bool = False
 
     def __post_init__(self):
+        self._check_types()
         object.__setattr__(self, "canvas_size", _height_and_width(self.canvas_size))
         if self.height < ROW_HEIGHT or self.width < MAX_GLYPH_WIDTH:
             raise ValueError(
@@ -105,6 +106,17 @@ class RenderOptions(GlyphOptions):
         if not 0 <= self.background <= 255 or not 0 <= self.ink <= 255:
             raise ValueError(f"background {self.background} and ink {self.ink} must be grey values in 0..255.")
         one_of("advances", self.advances, ("ink", "font"))
+
+    def _check_types(self) -> None:
+        """Raises ValueError for options that a tokenizer_config.json can hold and a renderer cannot use."""
+        for name in ("lowercase", "monospace", "antialias_font", "shaping"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not usable; give True or False.")
+        for name in ("max_chars", "spacing", "min_width", "background", "ink"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not is_number and not (name == "max_chars" and value is None):
+                raise ValueError(f"{name}={value!r} is not usable; give a whole number.")
 
     @property
     def height(self) -> int:

@@ -234,6 +234,8 @@ def _refusal(members: list[zipfile.ZipInfo]) -> str | None:
 
 
 def _check_sha256(files: "Sequence[FontFile]", expected: "Sequence[str] | None") -> None:
+    if not isinstance(expected, list | tuple | None) or not all(isinstance(hash, str) for hash in expected or ()):
+        raise ValueError(f"font_sha256={expected!r} is not usable; give a list of hashes, one for each font file.")
     if expected is None or tuple(file.sha256 for file in files) == tuple(expected):
         return
     named = ", ".join(f"{file.name} {file.sha256[:12]}" for file in files)

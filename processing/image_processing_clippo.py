@@ -4,7 +4,6 @@ Source: big_vision, `pp/ops_image.py` (`resize`, `central_crop`) and `pp/ops_gen
 `configs/proj/clippo/train_clippo.py`: `resize(224)|value_range(-1,1)`.
 """
 
-import math
 import os
 from contextlib import contextmanager
 
@@ -313,7 +312,8 @@ def _taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _check_size(name: str, size: SizeDict) -> None:
-    if not size.height or not size.width or size.height < 1 or size.width < 1:
+    sides = (size.height, size.width)
+    if not all(isinstance(side, int | np.integer) and side >= 1 for side in sides):
         raise ValueError(
             f"{name}={dict(size)} is not usable; give an int, [height, width] or a dict with positive 'height' and "
             "'width'."
@@ -325,8 +325,10 @@ def _check_size(name: str, size: SizeDict) -> None:
 
 
 def _check_numbers(name: str, value) -> None:
-    values = [] if value is None else [value] if isinstance(value, int | float) else list(value)
-    if not all(math.isfinite(number) for number in values) or (name != "image_mean" and 0 in values):
+    values = value if isinstance(value, list | tuple | np.ndarray) else [] if value is None else [value]
+    # Comparisons are false for NaN; 3e38 is near the largest float32.
+    usable = all(isinstance(number, int | float | np.number) and abs(number) < 3e38 for number in values)
+    if not usable or (name != "image_mean" and 0 in values):
         raise ValueError(
             f"{name}={value} is not usable; give finite numbers" + ("." if name == "image_mean" else " other than 0.")
         )
