@@ -26,6 +26,7 @@ from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestions, load_questions
 from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
 from clippo.training.finetuning import FineTuningTrainer
+from clippo.training.fingerprint import describe_data, describe_files
 from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import data_seed
@@ -197,6 +198,17 @@ class AnswerMetrics:
             metrics |= {name: value for name, value in normalized.items() if name != "vqa_accuracy"}
         answerable = np.mean([bool(self.vocabulary.scores(a).any()) for a in self.questions.answers])
         return {**metrics, "answerable": float(answerable)}
+
+
+@describe_data.register
+def _(dataset: VisualQuestions) -> dict[str, Any]:
+    picked = np.unique(np.linspace(0, len(dataset.images) - 1, min(512, len(dataset.images)), dtype=int))
+    cells = [dataset.images[int(i)] for i in picked]
+    if all(isinstance(cell, Path) for cell in cells):
+        images = describe_files(cells)
+    else:  # The text form of an opened image is not the same in the next run.
+        images = describe_data([cell if isinstance(cell, dict | bytes | str) else "" for cell in cells])
+    return {"questions": describe_data(dataset.rows), "images": {"number": len(dataset.images), **images}}
 
 
 class VqaTrainer(FineTuningTrainer):

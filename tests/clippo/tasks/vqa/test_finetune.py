@@ -9,6 +9,7 @@ from transformers import EvalPrediction, TrainingArguments, pipeline
 import clippo
 from clippo.surgery import resize_canvas
 from clippo.tasks.vqa.answers import AnswerVocabulary
+from clippo.tasks.vqa.data import VisualQuestions
 from clippo.tasks.vqa.finetune import (
     AnswerMetrics,
     VqaDataArguments,
@@ -17,6 +18,7 @@ from clippo.tasks.vqa.finetune import (
     finetune_vqa,
     load_questions,
 )
+from clippo.training.fingerprint import describe_data
 
 TINY = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, patch_size=16)
 
@@ -125,6 +127,20 @@ def test_a_stopped_run_goes_on_to_the_same_end(parquet, tmp_path, monkeypatch):
     monkeypatch.setattr(FineTuningTrainer, "training_step", step)
     for name, weight in run(tmp_path / "killed").items():
         torch.testing.assert_close(weight, whole[name], rtol=0, atol=0)
+
+
+def test_the_fingerprint_has_questions_and_images(tmp_path):
+    def described(colour, question):
+        path = tmp_path / "1.png"
+        Image.new("RGB", (8, 8), colour).save(path)
+        rows = [(0, question, ["yes"])]
+        in_cells = VisualQuestions([{"bytes": path.read_bytes(), "path": None}], rows)
+        return describe_data(VisualQuestions([path], rows)), describe_data(in_cells)
+
+    first = described("red", "red?")
+    assert described("red", "red?") == first
+    for other in (described("blue", "red?"), described("red", "blue?")):
+        assert other[0] != first[0] and other[1] != first[1]
 
 
 def test_pictures_are_augmented_in_training_only(parquet, tmp_path, monkeypatch):
