@@ -243,7 +243,8 @@ def flatten(images) -> list:
 def _read_string(source: str, timeout: float | None) -> bytes:
     """Bytes behind a URL, a data URI or a base64 string."""
     if source.startswith(("http://", "https://")):
-        import httpx
+        # The HTTP client of huggingface_hub is httpx or httpx2, depending on its version. This name is always there.
+        from transformers.image_utils import httpx
 
         try:
             return httpx.get(source, timeout=timeout, follow_redirects=True).raise_for_status().content

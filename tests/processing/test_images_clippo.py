@@ -1,7 +1,10 @@
 """One rule for images at every entrance: upright, transparency over white, 8 of 16 bits, one clear error."""
 
 import base64
+import functools
+import http.server
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -171,6 +174,23 @@ def test_errors_in_a_batch_name_the_image(processor, tmp_path):
             processor([good, good, bad])
     with pytest.raises(ValueError, match=r"^An image holds NaN"):
         processor(np.full((8, 8, 3), np.nan))
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Address of a server of the folder `tmp_path`."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_address_gives_the_image_of_its_file(processor, tmp_path, address):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "image.png")
+    assert (pixels(processor, f"{address}/image.png") == 1).all()  # white
+    with pytest.raises(OSError, match=r"missing\.png cannot be fetched: .*404"):
+        processor(f"{address}/missing.png")
 
 
 def test_files_that_are_not_images_are_named(tmp_path):
