@@ -33,7 +33,7 @@ MOVED = {
     "clippo.evaluation.sources": "clippo.evaluation.benchmarks",
     "clippo.evaluation.vqa_accuracy": "clippo.tasks.vqa.accuracy",
     "clippo.evaluation.zero_shot": "clippo.evaluation.classification",
-    "clippo.modeling_clippo.contrast_clippo": "clippo.modeling_clippo.loss_clippo",
+    "clippo.modeling_clippo.contrast_clippo": "clippo.modeling_clippo.grad_cache_clippo",
     "clippo.modeling_clippo.heads_clippo": "clippo.modeling_clippo.classification_clippo",
     "clippo.processing.word_boxes_clippo": "clippo.word_features",
     "clippo.training.canvas": "clippo.surgery",

@@ -62,7 +62,7 @@ def wheel(sdist, tmp_path_factory) -> Path:
     """The wheel built from the unpacked source distribution, as pip builds one for a user without a wheel."""
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder)
+        archive.extractall(folder, filter="data")
     (source,) = folder.iterdir()
     run(BUILD.format(kind="wheel", out="dist"), cwd=source)
     (built,) = (source / "dist").glob("*.whl")

@@ -36,11 +36,15 @@ def make(**fields) -> ClippoModel:
 
 @pytest.mark.parametrize("cls", [ViTModel, ViTForImageClassification])
 def test_every_layer_computes_what_the_vit_did(tmp_path, cls):
-    """CLIPPO has no class token, so the towers differ as a whole. Each part agrees on the same input."""
+    """CLIPPO has no class token, so the towers differ as a whole. Each part agrees on the same input.
+
+    In float64: a matrix product over patches adds up in another order than the convolution of the ViT.
+    """
     saved = save_vit(tmp_path, cls, num_labels=7) if cls is ViTForImageClassification else save_vit(tmp_path)
-    vit, model = getattr(saved, "vit", saved), make()
+    vit, model = getattr(saved, "vit", saved).double(), make()
     load_vit(model, tmp_path)
-    tower, pixels, tokens = model.vision_model, torch.randn(2, 3, 48, 48), torch.randn(2, 10, 32)
+    model.double()
+    tower, pixels, tokens = model.vision_model, torch.randn(2, 3, 48, 48).double(), torch.randn(2, 10, 32).double()
     vit_blocks = vit.layers if hasattr(vit, "layers") else vit.encoder.layer  # older transformers
     with torch.no_grad():
         embedded = vit.embeddings(pixels)[:, 1:]
