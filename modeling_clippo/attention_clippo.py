@@ -26,7 +26,7 @@ def eager_attention_forward(
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    weights = F.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights  # (B, Tq, H, K), (B, H, Tq, Tk)
 
 
@@ -54,16 +54,28 @@ def attend(
     dropout = module.dropout if module.training else 0.0
     if packed.backend == "padded":
         return _padded_attention(module, query, key, value, packed.groups, pooling, dropout)
-    ends, longest = packed.cu_seqlens, 1 if pooling else packed.longest
-    starts = torch.arange(len(ends), dtype=ends.dtype, device=ends.device) if pooling else ends
+    key_offsets = query_offsets = packed.cu_seqlens
+    longest_key = longest_query = packed.max_patches
+    if pooling:
+        query_offsets = torch.arange(len(key_offsets), dtype=key_offsets.dtype, device=key_offsets.device)
+        longest_query = 1
     if packed.backend == "varlen":
-        return varlen_attn(query, key, value, starts, ends, longest, packed.longest, scale=module.scaling)
-    options = dict(dropout=dropout, scaling=module.scaling, is_causal=False)
-    if packed.backend == "flash":
-        options |= dict(cu_seq_lens_q=starts, cu_seq_lens_k=ends, max_length_q=longest, max_length_k=packed.longest)
-    interface = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]
-    heads_first = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))  # (1, H, T, K)
-    return interface(module, *heads_first, packed.block_masks[pooling], **options)[0][0]
+        lengths = (query_offsets, key_offsets, longest_query, longest_key)
+        return varlen_attn(query, key, value, *lengths, scale=module.scaling)
+    flash_attention = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]
+    output, _ = flash_attention(
+        module,
+        *(x.transpose(0, 1).unsqueeze(0) for x in (query, key, value)),  # (1, H, T, K)
+        None,
+        dropout=dropout,
+        scaling=module.scaling,
+        is_causal=False,
+        cu_seq_lens_q=query_offsets,
+        cu_seq_lens_k=key_offsets,
+        max_length_q=longest_query,
+        max_length_k=longest_key,
+    )
+    return output[0]
 
 
 def _padded_attention(
@@ -76,14 +88,13 @@ def _padded_attention(
     dropout: float,
 ) -> torch.Tensor:
     """`attend` with one call for each group."""
-    widths = [group.canvases * group.width for group in groups]
-    queries = query.split([group.canvases for group in groups] if pooling else widths)
+    tokens = [group.canvases * group.width for group in groups]
+    queries = query.split([group.canvases for group in groups] if pooling else tokens)
     outputs = []
-    for group, *states in zip(groups, queries, key.split(widths), value.split(widths), strict=True):
-        if group.canvases:
-            batch = (x.view(group.canvases, -1, *x.shape[1:]).transpose(1, 2) for x in states)  # (b, H, M, K)
-            output = _attention(module, *batch, group.mask, dropout)
-            outputs.append(output.transpose(1, 2).flatten(0, 1))  # (b*M, H, K), a view
+    for group, *states in zip(groups, queries, key.split(tokens), value.split(tokens), strict=True):
+        batch = (x.view(group.canvases, -1, *x.shape[1:]).transpose(1, 2) for x in states)  # (b, H, M, K)
+        output = _attention(module, *batch, group.mask, dropout)  # (b, M, H, K)
+        outputs.append(output.flatten(0, 1))  # (b*M, H, K)
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
@@ -95,12 +106,12 @@ def _attention(
     mask: torch.Tensor | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Attention (b, H, M, K) of the config's implementation, eager or SDPA."""
+    """Attention of the config's implementation, eager or SDPA: (b, H, M, K) -> (b, M, H, K)."""
     mask = None if mask is None else mask.to(query.dtype)
     if module.config._attn_implementation == "sdpa":
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=module.scaling)
-    output, _ = eager_attention_forward(module, query, key, value, mask, scaling=module.scaling, dropout=dropout)
-    return output.transpose(1, 2)
+        output = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=module.scaling)
+        return output.transpose(1, 2)
+    return eager_attention_forward(module, query, key, value, mask, scaling=module.scaling, dropout=dropout)[0]
 
 
 class ClippoAttention(nn.Module):
@@ -133,7 +144,7 @@ class ClippoAttention(nn.Module):
         sources = hidden_states if key_value_states is None else key_value_states
         if packed is not None:
             states = (self.q_proj(hidden_states), self.k_proj(sources), self.v_proj(sources))
-            query, key, value = (x.view(x.shape[1], -1, self.head_dim) for x in states)  # (T, H, K)
+            query, key, value = (x.view(x.shape[1], -1, self.head_dim) for x in states)  # (T, H, K), or (B, H, K)
             output = attend(self, query, key, value, packed, pooling=key_value_states is not None)
             return self.out_proj(output.reshape(1, len(output), -1)), None
 

@@ -63,14 +63,14 @@ class ClippoEmbeddings(nn.Module):
         self,
         batches: Sequence[tuple[torch.Tensor, str]],
         interpolate_pos_encoding: bool = False,
-        backend: str | None = None,
+        backend: str = "whole",
     ) -> tuple[torch.Tensor, PackedSequence]:
         """Compute the tokens of all batches as one packed sequence.
 
         Args:
             batches: Pixel values in any format of `as_pixels`, and their modality, "image" or "text".
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
-            backend: How attention will be computed, see `packed_backend`. None chooses what suits config and device.
+            backend: How attention will be computed, see `pack`.
 
         Returns:
             Tokens (1, T, D) and their layout.
@@ -86,7 +86,7 @@ class ClippoEmbeddings(nn.Module):
             skip = modality == "text" and self.config.skip_blank_patches
             kept = inked_patches(values, size, channels) if skip else None
             canvases.append((modality, values.shape[0], rows * columns, kept))
-        packed = pack(canvases, backend or self._backend(), batches[0][0].device)
+        packed = pack(canvases, backend, batches[0][0].device)
         tokens = [
             self._embed(values, part, self.positions_for(*grid))
             for (values, _), part, grid in zip(batches, packed.parts, grids, strict=True)
@@ -103,11 +103,12 @@ class ClippoEmbeddings(nn.Module):
         height, width = size_in_pixels(values)
         return torch.full((len(values),), height // size * (width // size), device=values.device)
 
-    def _backend(self) -> str:
-        """Backend of attention for the dtype that autocast or the weights give it."""
-        dropout = self.config.attention_dropout if self.training else 0.0
-        device, dtype = self.position_embedding.device, self._compute_dtype()
-        return packed_backend(self.config._attn_implementation, device, dtype, dropout) or "padded"
+    def packed_backend(self) -> str | None:
+        """Backend of attention for this config, device and dtype. None: only whole batches can be encoded."""
+        config = self.config
+        dropout = config.attention_dropout if self.training else 0.0
+        head_size, device = config.hidden_size // config.num_attention_heads, self.position_embedding.device
+        return packed_backend(config._attn_implementation, device, self._compute_dtype(), dropout, head_size)
 
     def _compute_dtype(self) -> torch.dtype:
         """Dtype of matrix products: autocast's, or the dtype of the weights."""

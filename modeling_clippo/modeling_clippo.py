@@ -3,8 +3,8 @@
 *Image-and-Language Understanding from Pixels Only*, Tschannen, Mustafa, Houlsby, CVPR 2023 (arXiv 2212.08045). Official
 code: big_vision `models/proj/clippo/one_tower.py` and `models/vit.py`.
 
-This file holds ClippoModel. It also is the module of all other model classes, which transformers copies, together with
-the files that it imports, beside a saved checkpoint.
+This file holds ClippoModel. All model classes name it as their module, so transformers copies it and the files that it
+imports beside a saved checkpoint.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .initialization_clippo import lecun_normal
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
-from .pixels_clippo import is_exporting, is_packed
+from .pixels_clippo import is_bit_packed, is_exporting
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 
@@ -162,7 +162,7 @@ class ClippoModel(ClippoPreTrainedModel):
             raise TypeError("get_text_features takes one batch of rendered texts; pass text_pixel_values.")
         if text_pixel_values is None:
             text_pixel_values = pixel_values
-            if not is_packed(pixel_values) and pixel_values.shape[1] != 1:
+            if not is_bit_packed(pixel_values) and pixel_values.shape[1] != 1:
                 raise ValueError(
                     f"pixel_values of shape {tuple(pixel_values.shape)} are images; rendered texts have one channel. "
                     "Pass them as text_pixel_values."
@@ -207,8 +207,8 @@ class ClippoModel(ClippoPreTrainedModel):
         if first_text_pixel_values is not None:
             check_text_pairs(pixel_values, first_text_pixel_values, text_pixel_values)
         elif pixel_values is None or text_pixel_values is None:
-            return self._encode_one_side(pixel_values, text_pixel_values, **kwargs)
-        # Pipelines call models in training mode, without gradients, with one image and many labels.
+            return self._encode_one_side(pixel_values, text_pixel_values, return_loss=return_loss, **kwargs)
+        # A pipeline does not call eval(), so a model may come in training mode, without gradients, with many labels.
         learning = self.training and torch.is_grad_enabled()
         return_loss = learning if return_loss is None else return_loss
         kwargs["micro_batch_size"] = self.micro_batch_size if learning and return_loss else None
@@ -217,7 +217,9 @@ class ClippoModel(ClippoPreTrainedModel):
         batches = [batch for batch in batches if batch[0] is not None]
         # The loss needs pooled vectors only; putting the tokens back on their canvases would cost memory for nothing.
         features, outputs = self._embed(batches, pooled_only=learning and return_loss, **kwargs)
-        scores = self._score(torch.cat(features[:-1]), features[-1], return_loss)
+        scores = self._score(
+            torch.cat(features[:-1]), features[-1], return_loss, with_logits=not (return_loss and learning)
+        )
         vision_output = outputs[0] if outputs and pixel_values is not None else None
         text_output = outputs[-1] if outputs else None
         return ClippoOutput(**scores, text_model_output=text_output, vision_model_output=vision_output)
@@ -226,6 +228,8 @@ class ClippoModel(ClippoPreTrainedModel):
         self, pixel_values: torch.Tensor | None, text_pixel_values: torch.Tensor | None, **kwargs
     ) -> ClippoVisionOutput:
         """Output of the tower for images or for texts."""
+        if kwargs.pop("return_loss"):
+            raise ValueError("The contrastive loss needs images and texts; pass pixel_values and text_pixel_values.")
         if pixel_values is None and text_pixel_values is None:
             raise ValueError("No input; pass pixel_values (images), text_pixel_values (rendered text) or both.")
         if text_pixel_values is None:
@@ -239,39 +243,39 @@ class ClippoModel(ClippoPreTrainedModel):
         return output
 
     def _embed(
-        self, batches: list[Batch], micro_batch_size: int | None = None, **kwargs
+        self, batches: list[Batch], micro_batch_size: int | None = None, pooled_only: bool = False, **kwargs
     ) -> tuple[list[torch.Tensor], list[ClippoVisionOutput]]:
         """Projected vectors (B, E) of each batch, not normalised, and outputs of the tower, if they are kept.
 
         One pass of the tower encodes all batches. Micro-batches keep projected vectors only.
         """
-        recorded = ("output_hidden_states", "output_attentions")
-        recorded = [name for name in recorded if kwargs.get(name, getattr(self.config, name))]
-        if recorded and micro_batch_size is not None:
-            raise ValueError(
-                f"{recorded[0]}=True is not possible with micro_batch_size={micro_batch_size}, which keeps embeddings "
-                f"only; set one of the two."
-            )
-        if recorded or is_exporting():
-            kwargs.pop("pooled_only")
+        if micro_batch_size is not None:
+            return self._embed_in_parts(batches, micro_batch_size, **kwargs), []
+        if is_exporting() or self.vision_model.records(**kwargs):
             outputs = [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
             return [self.projection(output.pooler_output) for output in outputs], outputs
-        sizes = [len(values) for values, _ in batches]
-        if micro_batch_size is None:
-            outputs = self.vision_model.encode(batches, **kwargs)
-            features = self.projection(torch.cat([output.pooler_output for output in outputs]))
-            return list(features.split(sizes)), outputs
+        outputs = self.vision_model.encode(batches, pooled_only=pooled_only, **kwargs)
+        features = self.projection(torch.cat([output.pooler_output for output in outputs]))
+        return list(features.split([len(values) for values, _ in batches])), outputs
+
+    def _embed_in_parts(self, batches: list[Batch], micro_batch_size: int, **kwargs) -> list[torch.Tensor]:
+        """Projected vectors of each batch by GradCache. A part has the patches of that many full canvases."""
+        if self.vision_model.records(**kwargs):
+            raise ValueError(
+                f"output_hidden_states=True is not possible with micro_batch_size={micro_batch_size}, which keeps "
+                "embeddings only, nor is output_attentions=True; set one of the two."
+            )
         if micro_batch_size < 1:
             raise ValueError(
                 f"micro_batch_size={micro_batch_size} encodes nothing; set 1 or more, or None for one pass."
             )
-        lengths = self.vision_model.count_patches(batches)
-        parts = cut_batches(batches, lengths, micro_batch_size * int(lengths.max()))
-        features = grad_cache(lambda part: torch.cat(self._embed(part, **kwargs)[0]), parts)
-        return list(features.split(sizes)), []
+        rows, columns = self.config.patch_grid
+        parts = cut_batches(batches, self.vision_model.count_patches(batches), micro_batch_size * rows * columns)
+        features = grad_cache(lambda part: torch.cat(self._embed(part, pooled_only=True, **kwargs)[0]), parts)
+        return list(features.split([len(values) for values, _ in batches]))
 
     def _score(
-        self, image_features: torch.Tensor, text_features: torch.Tensor, return_loss: bool
+        self, image_features: torch.Tensor, text_features: torch.Tensor, return_loss: bool, with_logits: bool
     ) -> dict[str, torch.Tensor | None]:
         """Embeddings, logits and loss of `ClippoOutput` from projected vectors (B_i, E) and (B_t, E)."""
         device = image_features.device
@@ -282,7 +286,7 @@ class ClippoModel(ClippoPreTrainedModel):
             if return_loss:
                 loss_type, gather = self.config.loss_type, self.training
                 loss = contrastive_loss(image_embeds, text_embeds, scale, bias, loss_type, gather=gather)
-            if not (return_loss and self.training):
+            if with_logits:
                 logits = image_embeds @ text_embeds.T * scale  # (B_i, B_t)
                 logits = logits if bias is None else logits + bias
         return {

@@ -3,22 +3,24 @@
 There is one tower, so one pass computes a whole step: all patches of the images, then the kept patches of the texts.
 Projections, LayerNorm and MLP see one sequence (1, T, D). Only attention has to know where a canvas ends.
 
+A packed sequence has nothing to do with packed text, the format that holds a pixel in a bit (pixels_clippo.py).
+
 Axes: T tokens of all canvases, B canvases, N patches of a canvas, M longest canvas of a group, H heads, K head size.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 try:
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
+except ImportError:  # a saved folder may meet an older PyTorch than this package requires
     varlen_attn = None
 
-# Canvases of similar length share a padded attention call. A constant number of calls keeps the number of operations
-# of a step the same for any mixture of lengths.
+# Canvases of similar length share a padded attention call. The number of calls depends on the number of canvases and
+# not on their lengths, and so does the number of operations of a step.
 PADDED_GROUPS, CANVASES_PER_GROUP = 4, 16
 
 
@@ -28,10 +30,10 @@ class Part(NamedTuple):
     modality: str
     canvases: int
     patches: int  # N
-    tokens: int  # of all canvases: canvases * N where every patch is kept
-    place: torch.Tensor | None = None  # int64 (tokens,) canvas * N + position on the canvas; None: every patch is kept
+    tokens: int  # of all canvases, padding included
+    place: torch.Tensor | None = None  # int64 (tokens,) canvas * N + position; None: every patch is in the sequence
     real: torch.Tensor | None = None  # int64, the tokens that are not padding; None: there is no padding
-    kept: torch.Tensor | None = None  # bool (canvases, N), the patches that are computed; None: every patch
+    kept: torch.Tensor | None = None  # bool (canvases, N), the patches that count; None: every patch
     restore: torch.Tensor | None = None  # int64 (canvases,) row of each canvas in the sequence, where they are sorted
 
 
@@ -51,11 +53,10 @@ class PackedSequence(NamedTuple):
     """
 
     parts: tuple[Part, ...]
-    longest: int  # upper bound of the tokens of a canvas
+    max_patches: int  # largest N of the parts, which no canvas exceeds
     backend: str  # of `packed_backend`
     cu_seqlens: torch.Tensor | None = None  # int32 (B + 1,), first token of each canvas, and T
     groups: tuple[Group, ...] = ()
-    block_masks: tuple[Any, Any] = (None, None)  # of flex attention: tokens to tokens, canvases to tokens
 
     @property
     def canvases(self) -> int:
@@ -63,7 +64,9 @@ class PackedSequence(NamedTuple):
         return sum(part.canvases for part in self.parts)
 
 
-def packed_backend(implementation: str, device: torch.device, dtype: torch.dtype, dropout: float) -> str | None:
+def packed_backend(
+    implementation: str, device: torch.device, dtype: torch.dtype, dropout: float, head_size: int
+) -> str | None:
     """Choose how attention over a packed sequence is computed.
 
     Args:
@@ -71,20 +74,25 @@ def packed_backend(implementation: str, device: torch.device, dtype: torch.dtype
         device: Device of the queries.
         dtype: Dtype of the queries.
         dropout: Attention dropout of this pass.
+        head_size: K.
 
     Returns:
-        "varlen" (torch's kernel for ragged sequences), "flash" (transformers' interface to flash attention), "flex"
-        (flex attention with a document mask) or "padded" (canvases of similar length in one padded call). None for
-        an implementation that takes whole batches only, such as one that a user registered.
+        "varlen" (torch's kernel for ragged sequences), "flash" (transformers' interface to flash attention) or "padded"
+        (canvases of similar length in one padded call). None for an implementation that takes whole batches only, such
+        as flex attention or one that a user registered.
     """
     if implementation.startswith("flash_attention") or implementation.startswith("kernels-community/flash"):
         return "flash"
-    if implementation == "flex_attention":
-        return "flex" if device.type == "cuda" else None  # the kernel for CPUs does not compile with this mask
-    half = dtype in (torch.float16, torch.bfloat16)
-    if implementation == "sdpa" and device.type == "cuda" and half and not dropout and varlen_attn is not None:
+    if implementation == "sdpa" and not dropout and _has_varlen_kernel(device, dtype, head_size):
         return "varlen"
     return "padded" if implementation in ("sdpa", "eager") else None
+
+
+def _has_varlen_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Return True where `varlen_attn` runs: FlashAttention on GPUs of compute capability 8.0 or newer."""
+    if varlen_attn is None or device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def pack(
@@ -95,7 +103,7 @@ def pack(
     Args:
         canvases: (modality, B, N, kept) of each batch. kept is bool (B, N) with at least one True a row, or None when
             every patch is kept.
-        backend: "varlen", "flash", "flex" or "padded", see `packed_backend`. "whole" pads all canvases of a batch to
+        backend: "varlen", "flash" or "padded", see `packed_backend`. "whole" pads all canvases of a batch to
             one length. "static" keeps blank patches and masks them, for a traced or exported model.
         device: Device of the sequence.
 
@@ -111,42 +119,40 @@ def pack(
     """
     if backend != "static" and not sum(count for _, count, _, _ in canvases):
         raise ValueError("There is no canvas to encode; pass at least one image or one text.")
+    padded = backend in ("padded", "whole", "static")
     parts, lengths, groups = [], [], []
     for modality, count, patches, kept in canvases:
-        if kept is None:
-            parts.append(Part(modality, count, patches, count * patches))
-            if backend not in ("padded", "whole", "static"):
-                lengths.append(torch.full((count,), patches, device=device))
-            groups.append(Group(count, patches))
-        elif backend == "static":
+        part, own_groups = Part(modality, count, patches, count * patches), [Group(count, patches)]
+        if kept is not None and backend == "static":
             # No shape may depend on the data in a traced or exported model. Blank patches stay and are masked.
-            parts.append(Part(modality, count, patches, count * patches, kept=kept))
-            groups.append(Group(count, patches, _additive(kept)))
-        elif backend in ("padded", "whole"):
+            part, own_groups = part._replace(kept=kept), [Group(count, patches, _additive(kept))]
+        elif kept is not None and padded and count:
             part, own_groups = _pad(modality, kept, 1 if backend == "whole" else PADDED_GROUPS)
-            parts.append(part)
-            groups.extend(own_groups)
-        else:
+        elif kept is not None:
             place = kept.flatten().nonzero().squeeze(1)  # the host waits for the device here
-            parts.append(Part(modality, count, patches, len(place), place, kept=kept))
-            lengths.append(kept.sum(1))
-    longest = max(part.patches for part in parts)
-    if backend in ("padded", "whole", "static"):
-        return PackedSequence(tuple(parts), longest, backend, groups=tuple(groups))
+            part = Part(modality, count, patches, len(place), place, kept=kept)
+        parts.append(part)
+        if padded:
+            groups.extend(own_groups if count else [])
+        else:
+            lengths.append(torch.full((count,), patches, device=device) if kept is None else kept.sum(1))
+    max_patches = max(part.patches for part in parts)
+    if padded:
+        return PackedSequence(tuple(parts), max_patches, backend, groups=tuple(groups))
     cu_seqlens = F.pad(torch.cat(lengths).cumsum(0), (1, 0)).to(torch.int32)
-    packed = PackedSequence(tuple(parts), longest, backend, cu_seqlens)
-    return packed._replace(block_masks=_block_masks(packed)) if backend == "flex" else packed
+    return PackedSequence(tuple(parts), max_patches, backend, cu_seqlens)
 
 
 def _pad(modality: str, kept: torch.Tensor, most: int) -> tuple[Part, list[Group]]:
     """Lay out canvases, kept (B, N), in at most `most` groups of similar length, each padded to its longest canvas."""
     count, patches = kept.shape
-    lengths, order = kept.sum(1).sort(stable=True) if most > 1 else (kept.sum(1), None)
+    number = max(1, min(most, count // CANVASES_PER_GROUP))
+    lengths, order = kept.sum(1).sort(stable=True) if number > 1 else (kept.sum(1), None)
     # Kept patches come first, in reading order.
     index = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # (B, N)
     canvas = torch.arange(count, device=kept.device) if order is None else order
     groups, places, masks = [], [], []
-    for rows in torch.arange(count).tensor_split(max(1, min(most, count // CANVASES_PER_GROUP))):
+    for rows in torch.arange(count).tensor_split(number):
         rows = slice(int(rows[0]), int(rows[-1]) + 1)
         width = int(lengths[rows].max())
         mask = torch.arange(width, device=kept.device) < lengths[rows, None]  # (b, M)
@@ -162,22 +168,3 @@ def _pad(modality: str, kept: torch.Tensor, most: int) -> tuple[Part, list[Group
 def _additive(mask: torch.Tensor) -> torch.Tensor:
     """bool (b, M) -> float (b, 1, 1, M), 0 where True and minus infinity where False."""
     return torch.where(mask, 0.0, -torch.inf)[:, None, None]
-
-
-def _block_masks(packed: PackedSequence) -> tuple[Any, Any]:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    lengths = packed.cu_seqlens.diff()
-    canvas = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)  # (T,)
-    device, tokens = lengths.device.type, len(canvas)
-
-    def same_canvas(batch, head, query, key):
-        return canvas[query] == canvas[key]
-
-    def own_canvas(batch, head, query, key):
-        return query == canvas[key]
-
-    return (
-        create_block_mask(same_canvas, None, None, tokens, tokens, device=device),
-        create_block_mask(own_canvas, None, None, len(lengths), tokens, device=device),
-    )

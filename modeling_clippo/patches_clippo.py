@@ -6,7 +6,7 @@ Axes: B batch, c channels of the tensor, H W canvas in pixels, N patches of a ca
 import torch
 from torch.nn import functional as F
 
-from .pixels_clippo import BACKGROUND, COLUMNS_PER_WORD, ROW_HEIGHT, as_pixels, is_packed, unpack_canvas
+from .pixels_clippo import BACKGROUND, COLUMNS_PER_WORD, ROW_HEIGHT, as_pixels, is_bit_packed, unpack_canvas
 
 
 def inked_patches(values: torch.Tensor, patch_size: int, num_channels: int) -> torch.Tensor:
@@ -56,13 +56,15 @@ def cut_patches(
         words = words if place is None else words[place]
         return unpack_canvas(words.unflatten(1, (patch_size // ROW_HEIGHT, -1)), dtype).flatten(1)
     pixels = as_pixels(values, num_channels).to(dtype)
+    if not pixels.shape[0]:  # pixel_unshuffle gives an empty batch another shape
+        return pixels.new_zeros(0, pixels.shape[1] * patch_size**2)
     patches = F.pixel_unshuffle(pixels, patch_size).flatten(2).transpose(1, 2).flatten(0, 1)  # (B*N, c*P*P)
     return patches if place is None else patches[place]
 
 
 def _has_patches_of_words(values: torch.Tensor, patch_size: int) -> bool:
     """Return True for packed text in which each patch consists of whole words."""
-    return isinstance(values, torch.Tensor) and is_packed(values) and patch_size % ROW_HEIGHT == 0
+    return isinstance(values, torch.Tensor) and is_bit_packed(values) and patch_size % ROW_HEIGHT == 0
 
 
 def _words(packed: torch.Tensor, patch_size: int) -> torch.Tensor:

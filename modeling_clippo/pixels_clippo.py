@@ -18,7 +18,7 @@ def is_exporting() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
-def is_packed(values: torch.Tensor) -> bool:
+def is_bit_packed(values: torch.Tensor) -> bool:
     """True if `values` is a packed text canvas, int64 (B, H/16, W/4)."""
     return values.dtype == torch.int64 and values.ndim == 3
 
@@ -34,7 +34,7 @@ def check_format(values: torch.Tensor, num_channels: int) -> None:
         raise TypeError(
             f'Pixel values are a {type(values).__name__}, not a tensor; give the processor return_tensors="pt".'
         )
-    if is_packed(values):
+    if is_bit_packed(values):
         return
     if values.ndim != 4 or not (values.is_floating_point() or values.dtype in (torch.uint8, torch.int64)):
         raise ValueError(
@@ -48,7 +48,7 @@ def check_format(values: torch.Tensor, num_channels: int) -> None:
 def size_in_pixels(values: torch.Tensor) -> tuple[int, int]:
     """Height and width of the canvases in `values`, a tensor of any accepted format."""
     height, width = values.shape[-2:]
-    return (height * ROW_HEIGHT, width * COLUMNS_PER_WORD) if is_packed(values) else (height, width)
+    return (height * ROW_HEIGHT, width * COLUMNS_PER_WORD) if is_bit_packed(values) else (height, width)
 
 
 def unpack_canvas(packed: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -98,6 +98,6 @@ def as_pixels(values: torch.Tensor, num_channels: int) -> torch.Tensor:
         ValueError: The dtype, the rank or the number of channels is not accepted.
     """
     check_format(values, num_channels)
-    if is_packed(values):
+    if is_bit_packed(values):
         return unpack_canvas(values)
     return values if values.is_floating_point() else values.float() / 255 * 2 - 1

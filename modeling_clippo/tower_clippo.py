@@ -21,7 +21,7 @@ from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
 from .initialization_clippo import initialize_tower_module
 from .model_card_clippo import model_card
-from .packing_clippo import Part, packed_backend
+from .packing_clippo import Part
 from .pixels_clippo import is_exporting
 
 MODALITIES = ("image", "text")
@@ -239,19 +239,13 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         Raises:
             ValueError: The modality is not known; the pixel values are not accepted.
         """
-        if modality not in MODALITIES:
-            raise ValueError(f"modality={modality!r} is not known; choose {' or '.join(map(repr, MODALITIES))}.")
-        recorded = ("output_hidden_states", "output_attentions")
-        # Hooks record what the blocks compute, so the whole batch has to pass at once.
-        whole = any(kwargs.get(name, getattr(self.config, name)) for name in recorded)
-        return self.encode([(pixel_values, modality)], interpolate_pos_encoding, whole=whole, **kwargs)[0]
+        return self.encode([(pixel_values, modality)], interpolate_pos_encoding, **kwargs)[0]
 
     def encode(
         self,
         batches: Sequence[tuple[torch.Tensor, str]],
         interpolate_pos_encoding: bool = False,
         pooled_only: bool = False,
-        whole: bool = False,
         **kwargs,
     ) -> list[ClippoVisionOutput]:
         """Embed several batches of images and rendered texts in one pass, as one packed sequence.
@@ -260,23 +254,29 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             batches: Pixel values and their modality, "image" or "text".
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
             pooled_only: Return pooled vectors only.
-            whole: Encode batch by batch, each padded to its longest canvas, so that the blocks see (B, M, D).
-            kwargs: Options of the blocks.
+            kwargs: As in `forward`. With hidden states or attentions, batch follows batch, each padded to its longest
+                canvas, because hooks record what the blocks compute. So it is in an exported model, and where the
+                attention function cannot pack.
 
         Returns:
             One output for each batch.
+
+        Raises:
+            ValueError: There is no canvas; a modality is not known; the pixel values are not accepted.
         """
-        can_pack = packed_backend(self.config._attn_implementation, self.device, self.dtype, 0.0) is not None
-        if whole or is_exporting() or not can_pack:
+        unknown = [modality for _, modality in batches if modality not in MODALITIES]
+        if unknown:
+            raise ValueError(f"modality={unknown[0]!r} is not known; choose {' or '.join(map(repr, MODALITIES))}.")
+        backend = self.embeddings.packed_backend()
+        if backend is None or is_exporting() or self.records(**kwargs):
             return [self._encode_whole(batch, interpolate_pos_encoding, **kwargs) for batch in batches]
-        tokens, packed = self.embeddings(batches, interpolate_pos_encoding)
-        if len(packed.parts) == 1 and packed.parts[0].place is None:  # nothing is ragged
-            hidden_states, pooled = self._encode_batch(
-                tokens.unflatten(1, (-1, packed.longest))[0], None, batches[0][1]
-            )
+        tokens, packed = self.embeddings(batches, interpolate_pos_encoding, backend)
+        if len(packed.parts) == 1 and packed.parts[0].place is None:  # one batch of which every patch is computed
+            tokens = tokens[0].unflatten(0, (-1, packed.max_patches))  # (B, N, D)
+            hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1])
             hidden_states = hidden_states.flatten(0, 1)
         else:
-            hidden_states = self.post_layernorm(self.encoder(tokens, None, None, packed, **kwargs))  # (1, T, D)
+            hidden_states = self.post_layernorm(self.encoder(tokens, None, None, packed))  # (1, T, D)
             pooled = self.head(hidden_states, packed=packed)
             hidden_states = hidden_states[0]
         pooled = pooled.split([part.canvases for part in packed.parts])
@@ -285,6 +285,11 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             self._output(part, states, vectors, pooled_only)
             for part, states, vectors in zip(packed.parts, hidden_states, pooled, strict=True)
         ]
+
+    def records(self, **kwargs) -> bool:
+        """Return True if hidden states or attentions are asked for, by keyword or by the config."""
+        names = ("output_hidden_states", "output_attentions")
+        return any(kwargs.get(name, getattr(self.config, name)) for name in names)
 
     @torch.no_grad()
     def count_patches(self, batches: Sequence[tuple[torch.Tensor, str]]) -> torch.Tensor:

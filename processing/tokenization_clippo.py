@@ -1,4 +1,4 @@
-"""Text renderer with the tokenizer interface that pipelines, Trainer and the example scripts expect."""
+"""Tokenizer interface of transformers around the text renderer, for pipelines, Trainer and the example scripts."""
 
 import os
 from collections.abc import Mapping, Sequence
