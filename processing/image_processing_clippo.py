@@ -6,6 +6,7 @@ Source: big_vision, `pp/ops_image.py` (`resize`, `central_crop`) and `pp/ops_gen
 
 import os
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import numpy as np
 from PIL import Image
@@ -13,11 +14,17 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
-from transformers.utils import is_torch_tensor
+from transformers.utils import is_torch_tensor, logging
 
 from .auto_map_clippo import AUTO_MAP, warn_of_foreign_entries
 from .canvas_clippo import MAX_PIXELS
 from .images_clippo import channels_last, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
+
+logger = logging.get_logger(__name__)
+
+# AutoFeatureExtractor finds the class by the first name. Pipelines look for a video processor too: without the second
+# name they take the code of the image processor for one, and ask whether to run it.
+_SAVED_TYPES = ("feature_extractor_type", "video_processor_type")
 
 
 class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
@@ -29,6 +36,13 @@ class ClippoImageProcessorKwargs(ImagesKwargs, total=False):
     """
 
     antialias: bool | None
+
+
+# Options, and facts that transformers records beside them.
+_KEYWORDS = {
+    *ClippoImageProcessorKwargs.__annotations__, *ImagesKwargs.__annotations__,
+    "auto_map", "backend", "image_processor_type", "processor_class", "use_fast",
+}  # fmt: skip
 
 
 class ClippoImageProcessor(PilBackend):
@@ -109,12 +123,14 @@ class ClippoImageProcessor(PilBackend):
         if auto_map:
             # Saved alone, the folder has no code of the processor, so only this class is named.
             kwargs["auto_map"] = {"AutoImageProcessor": AUTO_MAP["AutoImageProcessor"]}
-        kwargs.pop("feature_extractor_type", None)
+        for name in _SAVED_TYPES:
+            kwargs.pop(name, None)
+        _drop_unknown(kwargs)
         super().__init__(**kwargs)
 
     def to_dict(self) -> dict:
-        """The options, with the name by which AutoFeatureExtractor finds the class."""
-        return {**super().to_dict(), "feature_extractor_type": type(self).__name__}
+        """The options, with the names by which AutoFeatureExtractor and AutoVideoProcessor know the class."""
+        return {**super().to_dict(), **dict.fromkeys(_SAVED_TYPES, type(self).__name__)}
 
     def _standardize_kwargs(self, **kwargs) -> dict:
         kwargs = super()._standardize_kwargs(**kwargs)
@@ -309,6 +325,23 @@ def _taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     before = np.floor(centre)
     after = np.minimum(np.ceil(centre), n_in - 1).astype(np.intp)
     return np.maximum(before, 0).astype(np.intp), after, centre - before
+
+
+def _drop_unknown(kwargs: dict) -> None:
+    """Raises TypeError for keywords that no image processor has; of a loaded folder they are dropped with a warning."""
+    unknown = sorted(name for name in set(kwargs) - _KEYWORDS if not name.startswith("_"))
+    if not unknown:
+        return
+    options = sorted(ClippoImageProcessorKwargs.__annotations__)
+    near = [match for name in unknown for match in get_close_matches(name, options, 1)]
+    message = f"ClippoImageProcessor has no option {', '.join(map(repr, unknown))}" + (
+        f"; did you mean {', '.join(near)}?" if near else f"; its options are {', '.join(options)}."
+    )
+    if "image_processor_type" not in kwargs:
+        raise TypeError(message)
+    logger.warning(message + " It is ignored.")
+    for name in unknown:
+        del kwargs[name]
 
 
 def _check_size(name: str, size: SizeDict) -> None:

@@ -1,11 +1,13 @@
 """Tokenizer interface of transformers around the text renderer, for pipelines, Trainer and the example scripts."""
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
 from transformers import BatchEncoding, PreTrainedTokenizer
+from transformers.processing_utils import TextKwargs
 from transformers.utils import is_torch_tensor, logging
 
 from .auto_map_clippo import warn_of_foreign_entries
@@ -38,6 +40,10 @@ _INHERITED = {
     "padding_side", "processor_class", "response_schema", "response_template", "special_tokens_pattern",
     "split_special_tokens", "token_type_ids_include_special_tokens", "token_type_ids_pattern", "truncation_side",
     "trust_remote_code", "use_fast", "verbose",
+}  # fmt: skip
+# Keywords of calls that every tokenizer takes. They have no meaning for a canvas.
+_IGNORED_IN_CALLS = {
+    *inspect.signature(PreTrainedTokenizer.__call__).parameters, *TextKwargs.__annotations__, "tokenizer_kwargs",
 }  # fmt: skip
 _SYNONYMS = {"image_size": "canvas_size", "size": "canvas_size", "font": "font_file", "antialias": "antialias_font"}
 
@@ -146,7 +152,11 @@ class ClippoTokenizer(PreTrainedTokenizer):
 
         # A finite number keeps scripts from printing 10**30. Nothing is cut by it.
         kwargs.setdefault("model_max_length", max_chars)
-        for name in ("is_local", "local_files_only"):  # facts about the last load, not options of the tokenizer
+        for name in (
+            "is_local",
+            "local_files_only",
+            "dtype",
+        ):  # facts about the last load, not options of the tokenizer
             kwargs.pop(name, None)
         warn_of_foreign_entries(kwargs.pop("auto_map", None), type(self).__name__)
         _drop_unknown(kwargs)
@@ -190,7 +200,7 @@ class ClippoTokenizer(PreTrainedTokenizer):
             `BatchEncoding` with `text_pixel_values`; see the class.
 
         Raises:
-            TypeError: An item is not a string.
+            TypeError: An item is not a string, or a keyword is unknown.
             ValueError: No text is given, the numbers of texts and pairs differ, a text does not fit under
                 `overflow="raise"`, or the call asks for a part that a canvas does not have.
         """
@@ -202,6 +212,9 @@ class ClippoTokenizer(PreTrainedTokenizer):
                     f"{name}=True has no meaning for rendered text; use render(texts, boxes=True) for the pixel box of "
                     "every character and measure(texts) for the characters that do not fit."
                 )
+        unknown = sorted(set(kwargs) - _IGNORED_IN_CALLS)
+        if unknown:
+            raise TypeError(_describe_unknown(unknown))
         batch = read_texts(text, text_pair, is_split_into_words)
         rendered = self._draw(batch, self._format(canvas_format))
         overflow = self.overflow if overflow is None else one_of("overflow", overflow, OVERFLOWS)
@@ -361,15 +374,19 @@ def _drop_unknown(kwargs: dict) -> None:
     )
     if not unknown:
         return
-    near = [match for name in unknown for match in get_close_matches(_SYNONYMS.get(name, name), _OPTIONS, 1)]
-    message = f"ClippoTokenizer has no option {', '.join(map(repr, unknown))}" + (
-        f"; did you mean {', '.join(near)}?" if near else f"; its options are {', '.join(_OPTIONS)}."
-    )
+    message = _describe_unknown(unknown)
     if "name_or_path" not in kwargs:
         raise TypeError(message)
     logger.warning(message + " It is ignored.")
     for name in unknown:
         del kwargs[name]
+
+
+def _describe_unknown(names: Sequence[str]) -> str:
+    near = [match for name in names for match in get_close_matches(_SYNONYMS.get(name, name), _OPTIONS, 1)]
+    return f"ClippoTokenizer has no option {', '.join(map(repr, names))}" + (
+        f"; did you mean {', '.join(near)}?" if near else f"; its options are {', '.join(_OPTIONS)}."
+    )
 
 
 def _load_fonts(source, expected: Sequence[str] | None) -> FontChain:

@@ -4,12 +4,13 @@ import json
 import logging
 
 import pytest
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
 
+import clippo
 from clippo.processing import ClippoImageProcessor, ClippoProcessor, ClippoTokenizer
 from clippo.processing.auto_map_clippo import AUTO_MAP
 
-from ..tiny import save_tiny
+from ..tiny import save_tiny, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,19 @@ def test_every_auto_class_opens_a_folder_with_the_model(tmp_path):
     assert type(AutoFeatureExtractor.from_pretrained(folder)) is ClippoImageProcessor
     assert type(AutoTokenizer.from_pretrained(folder)) is ClippoTokenizer
     assert type(AutoProcessor.from_pretrained(folder)) is ClippoProcessor
+
+
+def test_stock_pipelines_open_a_folder_without_a_question(tmp_path, monkeypatch, log_messages):
+    asked = []
+    monkeypatch.setattr("builtins.input", asked.append)  # transformers swallows errors of parts it may do without
+    assert pipeline("zero-shot-image-classification", save_tiny(tmp_path / "whole")).image_processor is not None
+    ClippoImageProcessor(size=64).save_pretrained(tmp_path / "alone")
+    model = save_tiny(tmp_path / "vqa", clippo.ClippoForVisualQuestionAnswering)
+    pipeline("clippo-visual-question-answering", model)
+    assert "no option" not in "".join(log_messages)
+    tiny_model(clippo.ClippoForImageClassification).save_pretrained(tmp_path / "alone")
+    pipeline("image-classification", str(tmp_path / "alone"))
+    assert asked == []
 
 
 def test_options_are_taken_by_the_auto_classes(tmp_path):

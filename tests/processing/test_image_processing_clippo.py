@@ -318,3 +318,13 @@ def test_wrong_options_fail_when_the_processor_is_made():
         ClippoImageProcessor(size={"shortest_edge": 224})
     with pytest.raises(ValueError, match="does not fit"):
         ClippoImageProcessor(size=224, do_center_crop=True, crop_size=256)
+
+
+def test_misspelt_options_are_errors_and_those_of_a_folder_are_dropped(tmp_path, log_messages):
+    with pytest.raises(TypeError, match="no option 'sizes'; did you mean size"):
+        ClippoImageProcessor(sizes=64)
+    ClippoImageProcessor(size=64).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "wings": 2}))
+    loaded = ClippoImageProcessor.from_pretrained(tmp_path)
+    assert not hasattr(loaded, "wings") and "no option 'wings'" in "".join(log_messages)

@@ -314,11 +314,14 @@ def test_a_misspelt_keyword_is_an_error(name, meant):
         ClippoTokenizer(**{name: 64})
     with pytest.raises(TypeError, match=r"no option 'wings'; its options are .*canvas_size"):
         ClippoTokenizer(wings=2)
+    with pytest.raises(TypeError, match="no option 'canvas_formt'; did you mean canvas_format"):
+        ClippoTokenizer(canvas_size=64)("cat", canvas_formt="packed")
 
 
 def test_keywords_of_every_tokenizer_are_taken(tmp_path):
     tokenizer = ClippoTokenizer(canvas_size=64, padding_side="left", model_max_length=5, cls_token="[CLS]")
     assert tokenizer.padding_side == "left" and tokenizer.model_max_length == 5
+    tokenizer("cat", padding=True, truncation=True, max_length=5, add_special_tokens=False, return_attention_mask=True)
     tokenizer.save_pretrained(tmp_path)
     assert ClippoTokenizer.from_pretrained(tmp_path, spacing=2).spacing == 2
 
