@@ -165,8 +165,8 @@ class Encoder:
         if not len(texts):
             raise ValueError("There are no texts to embed: the list is empty.")
         key = self._cache_key("text, cut counted")
-        # Sorted by length, because a batch without blank patches costs as much as its longest text. Then by content,
-        # so that the same texts make the same parts in any order.
+        # Sorted by length, because attention on a CPU pads texts to the longest one of a group. Then by content, so
+        # that the same texts make the same parts in any order.
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
 
         def embed(part: list, start: int, bar: tqdm) -> dict:

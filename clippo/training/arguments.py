@@ -111,7 +111,7 @@ class StepArguments:
 
     micro_batch_size: int | None = field(
         default=None,
-        metadata={"help": "Images encoded at a time (GradCache), for batches larger than memory; default: all."},
+        metadata={"help": "Full canvases whose patches are encoded at a time (GradCache); default: all."},
     )
 
 

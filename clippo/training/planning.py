@@ -91,7 +91,8 @@ class Plan:
         config: Model config.
         global_batch: Pairs a step, B.
         gpus: Number of GPUs that share the batch.
-        micro_batch: Images encoded at a time (`ClippoModel.micro_batch_size`); None for all b at once.
+        micro_batch: Full canvases whose patches are encoded at a time (`ClippoModel.micro_batch_size`). None for all
+            images and texts at once.
         checkpointing: Whether the blocks are checkpointed.
         sharding: "ddp", or "fsdp" for parameters, gradients and optimizer state spread over the GPUs.
         optimizer: "adamw", or "adafactor" as in big_vision.
@@ -162,8 +163,8 @@ class Plan:
         text = activation_bytes(self.config, self.text_patches, self.checkpointing)
         if self.micro_batch is None:
             return self.pairs_per_gpu * (image + text)
-        # One micro-batch is alive at a time, with the images of one side only.
-        return min(self.pairs_per_gpu, self.micro_batch) * max(image, text)
+        # One part is alive at a time, with at most as many patches as that many full canvases.
+        return min(self.pairs_per_gpu * (image + text), self.micro_batch * max(image, text))
 
     def flops_per_step(self) -> tuple[float, float]:
         """Returns the FLOPs of one GPU: those of the model (the convention of MFU), and those with recomputation."""

@@ -79,7 +79,8 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
     Args:
         eval_collator: Replaces the data collator in evaluation, where images are not augmented.
         optimizer_arguments: The paper's optimizer and schedule, or Trainer's own (the default).
-        micro_batch_size: Number of images encoded at a time (GradCache); the loss is still over the whole batch.
+        micro_batch_size: Number of full canvases whose patches are encoded at a time (GradCache). The loss is still
+            over the whole batch.
         max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
         settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
