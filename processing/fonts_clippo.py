@@ -155,7 +155,8 @@ class FontChain:
                 members = archive.infolist()
                 refusal = _refusal(members)
                 for info in members if refusal is None else ():
-                    data = archive.read(info)
+                    with archive.open(info) as member:
+                        data = member.read(info.file_size)  # ZipFile.read unpacks all, whatever the stated size
                     if info.filename.lower().endswith(FONT_SUFFIXES):
                         files.append(FontFile.from_bytes(info.filename, data))
                     else:

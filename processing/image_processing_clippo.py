@@ -18,7 +18,7 @@ from transformers.utils import is_torch_tensor, logging
 
 from .auto_map_clippo import AUTO_MAP, warn_of_foreign_entries
 from .canvas_clippo import MAX_PIXELS
-from .images_clippo import channels_last, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
+from .images_clippo import channels_last, check_type, flatten, infer_layout, open_image, pil_to_array, to_pixels, to_rgb
 
 logger = logging.get_logger(__name__)
 
@@ -178,6 +178,7 @@ class ClippoImageProcessor(PilBackend):
         opened = []
         for i, image in enumerate(flat):
             with _naming(i, len(flat)):
+                check_type(image)
                 image = open_image(image) if isinstance(image, str | os.PathLike) else image
                 opened.append(self.process_image(image, **kwargs))
         return opened

@@ -220,24 +220,26 @@ def infer_layout(image: np.ndarray, prefer: ChannelDimension) -> ChannelDimensio
 
 
 def flatten(images) -> list:
-    """Every image of a nested list or of a batch, in order; files are not opened."""
+    """Every image of a nested list or of a batch, in order; files are not opened, and other things stay as they are."""
     if isinstance(images, list | tuple):
         return [image for part in images for image in flatten(part)]
-    if isinstance(images, str | os.PathLike | Image.Image):
-        return [images]
-    if not (isinstance(images, np.ndarray) or is_torch_tensor(images)):
+    return list(images) if getattr(images, "ndim", None) == 4 else [images]
+
+
+def check_type(image: Any) -> None:
+    """Raises TypeError or ValueError for a thing that cannot be an image, such as None or an array of one axis."""
+    if isinstance(image, str | os.PathLike | Image.Image):
+        return
+    if not (isinstance(image, np.ndarray) or is_torch_tensor(image)):
         raise TypeError(
-            f"An image of type {type(images).__name__} is not usable; give a PIL image, an array, a tensor, a file "
+            f"An image of type {type(image).__name__} is not usable; give a PIL image, an array, a tensor, a file "
             "name or a URL."
         )
-    if images.ndim in (2, 3):
-        return [images]
-    if images.ndim == 4:
-        return list(images)
-    raise ValueError(
-        f"An array of shape {tuple(images.shape)} is not an image; give (H, W), (H, W, C), (C, H, W) or a batch of the "
-        "last two."
-    )
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            f"An array of shape {tuple(image.shape)} is not an image; give (H, W), (H, W, C), (C, H, W) or a batch of "
+            "the last two."
+        )
 
 
 def _read_string(source: str, timeout: float | None) -> bytes:

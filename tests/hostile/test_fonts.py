@@ -6,6 +6,7 @@ import io
 import lzma
 import random
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -70,6 +71,17 @@ print("done")
     ).splitlines()
     assert len(told) == 9 and not any(line.startswith("opened") for line in told), told
     assert sum("takes more than 128 MiB" in line for line in told) >= 5, told
+
+
+def test_no_more_is_unpacked_than_an_archive_states(bombs):
+    """A refusal after all was unpacked, or for want of memory, is too late."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="Bad CRC-32"):
+            FontChain.from_source(bombs / "lying.zip")
+        assert tracemalloc.get_traced_memory()[1] < 32 * MIB
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_hash_is_compared_before_a_font_is_opened(tmp_path):

@@ -328,3 +328,10 @@ def test_misspelt_options_are_errors_and_those_of_a_folder_are_dropped(tmp_path,
     path.write_text(json.dumps({**json.loads(path.read_text()), "wings": 2}))
     loaded = ClippoImageProcessor.from_pretrained(tmp_path)
     assert not hasattr(loaded, "wings") and "no option 'wings'" in "".join(log_messages)
+
+
+@pytest.mark.parametrize("bad", [None, object(), np.zeros(7, np.uint8), {"bytes": b""}, b"bytes", "missing.png"])
+def test_an_error_in_a_batch_names_the_image(bad):
+    good = Image.new("RGB", (8, 8))
+    with pytest.raises((TypeError, ValueError, OSError), match="Image 2 of 4: "):
+        ClippoImageProcessor(size=16)([good, good, bad, good])
