@@ -15,7 +15,7 @@ memory in its first forward and backward pass, without the embeddings. Times are
 second pass, the best of several interleaved rounds. A loss is omitted where four times its peak at half the batch
 exceeds --limit_gib.
 
-Run: python benchmarks/contrastive_loss.py [--width 768] [--batches 2048 4096 8192 16384] [--rounds 2]
+Run: python benchmarks/time_contrastive_loss.py [--width 768] [--batches 2048 4096 8192 16384] [--rounds 2]
 """
 
 import argparse
