@@ -21,7 +21,7 @@ except ImportError:  # a saved folder may meet an older PyTorch than this packag
 
 # Canvases of similar length share a padded attention call. The number of calls depends on the number of canvases and
 # not on their lengths, and so does the number of operations of a step.
-PADDED_GROUPS, CANVASES_PER_GROUP = 4, 16
+PADDED_GROUPS, CANVASES_PER_GROUP = 4, 4
 
 
 class Part(NamedTuple):

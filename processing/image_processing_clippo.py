@@ -126,6 +126,7 @@ class ClippoImageProcessor(PilBackend):
         for name in _SAVED_TYPES:
             kwargs.pop(name, None)
         _drop_unknown(kwargs)
+        _check_forms(kwargs)
         super().__init__(**kwargs)
 
     def to_dict(self) -> dict:
@@ -133,6 +134,7 @@ class ClippoImageProcessor(PilBackend):
         return {**super().to_dict(), **dict.fromkeys(_SAVED_TYPES, type(self).__name__)}
 
     def _standardize_kwargs(self, **kwargs) -> dict:
+        _check_forms(kwargs)
         kwargs = super()._standardize_kwargs(**kwargs)
         for name in ("size", "crop_size"):
             if kwargs[name] is not None:
@@ -343,6 +345,14 @@ def _drop_unknown(kwargs: dict) -> None:
     logger.warning(message + " It is ignored.")
     for name in unknown:
         del kwargs[name]
+
+
+def _check_forms(options: dict) -> None:
+    """Refuse sizes that transformers would read in another way, or with an IndexError."""
+    for name in ("size", "crop_size"):
+        size = options.get(name)
+        if isinstance(size, bool) or (isinstance(size, list | tuple) and len(size) != 2):
+            raise ValueError(f"{name}={size} is not usable; give an int, [height, width] or a dict with both.")
 
 
 def _check_size(name: str, size: SizeDict) -> None:

@@ -335,3 +335,14 @@ def test_an_error_in_a_batch_names_the_image(bad):
     good = Image.new("RGB", (8, 8))
     with pytest.raises((TypeError, ValueError, OSError), match="Image 2 of 4: "):
         ClippoImageProcessor(size=16)([good, good, bad, good])
+
+
+@pytest.mark.parametrize("size", [[64], [64, 64, 64], ()])
+@pytest.mark.parametrize("name", ["size", "crop_size"])
+def test_a_size_of_another_form_is_an_error(name, size):
+    with pytest.raises(ValueError, match=f"{name}=True is not usable; give an int"):
+        ClippoImageProcessor(**{name: True})
+    with pytest.raises(ValueError, match=f"{name}=.* is not usable; give an int"):
+        ClippoImageProcessor(**{name: size})
+    with pytest.raises(ValueError, match=f"{name}=.* is not usable; give an int"):
+        ClippoImageProcessor(size=32)(photo(), **{name: size})
