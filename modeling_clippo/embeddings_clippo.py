@@ -38,8 +38,12 @@ class ClippoPatchEmbedding(nn.Conv2d):
         """
         if pixels.ndim == 4:
             return super().forward(pixels)
-        single = pixels.shape[1] < self.weight[0].numel()
-        weight = self.weight.sum(1) if single else self.weight
+        weight = self.weight
+        if pixels.shape[1] < weight[0].numel():
+            if weight.dtype in (torch.float16, torch.bfloat16):  # their sum would be rounded
+                pixels = pixels.repeat(1, weight.shape[1])
+            else:
+                weight = weight.sum(1)
         return F.linear(pixels, weight.flatten(1), self.bias)
 
 

@@ -49,7 +49,7 @@ def cut_batches(batches: Sequence[Batch], lengths: torch.Tensor, budget: int) ->
         >>> batches = [(torch.zeros(2, 1), "image"), (torch.zeros(4, 1), "text")]
         >>> parts = cut_batches(batches, torch.tensor([4, 4, 1, 1, 1, 1]), 6)
         >>> [[(len(values), modality) for values, modality in part] for part in parts]
-        [[(1, 'image')], [(1, 'image'), (4, 'text')]]
+        [[(2, 'image')], [(4, 'text')]]
     """
     ends = lengths.cumsum(0).cpu()  # (B,)
     count = _agreed_count(-(-int(ends[-1]) // budget), len(ends), lengths.device)

@@ -36,8 +36,16 @@ def run(code: str, cwd: Path, **environment: str) -> str:
 
 
 def run_installed(code: str, site: Path, cwd: Path) -> str:
-    """Output of `code` where `site` is a site-packages folder: its .pth files are read, unlike those on PYTHONPATH."""
-    return run(f"import site; site.addsitedir({str(site)!r})\n{code}", cwd=cwd)
+    """Output of `code` where `site` is a site-packages folder: its .pth files are read, unlike those on PYTHONPATH.
+
+    An installation of clippo in the environment of the tests is left out.
+    """
+    start = f"""
+import os, site, sys
+sys.path[:] = [path for path in sys.path if not os.path.isfile(os.path.join(path, "clippo", "__init__.py"))]
+site.addsitedir({str(site)!r})
+"""
+    return run(start + code, cwd=cwd)
 
 
 def copy_of_the_checkout(folder: Path) -> Path:

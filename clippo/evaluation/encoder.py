@@ -90,8 +90,9 @@ class Encoder:
         >>> dog, hund, rocket = encoder.texts(["dog", "Hund", "rocket"])
         >>> bool(dog @ hund > dog @ rocket)
         True
-        >>> encoder.images(["docs/pictures/cat.webp", "docs/pictures/dog.webp"]).vectors.norm(dim=1)
-        tensor([1.0000, 1.0000])
+        >>> vectors = encoder.images(["docs/pictures/cat.webp", "docs/pictures/dog.webp"]).vectors
+        >>> vectors.norm(dim=1).round(decimals=4).tolist()
+        [1.0, 1.0]
     """
 
     def __init__(
