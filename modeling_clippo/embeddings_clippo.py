@@ -83,13 +83,11 @@ class ClippoEmbeddings(nn.Module):
             ValueError: The canvas does not consist of whole patches, or has another size than the model's and
                 `interpolate_pos_encoding` is off.
         """
-        size, channels = self.config.patch_size, self.config.num_channels
         grids = [self._grid_of(values, interpolate_pos_encoding) for values, _ in batches]
-        canvases = []
-        for (values, modality), (rows, columns) in zip(batches, grids, strict=True):
-            skip = modality == "text" and self.config.skip_blank_patches
-            kept = inked_patches(values, size, channels) if skip else None
-            canvases.append((modality, values.shape[0], rows * columns, kept))
+        canvases = [
+            (modality, values.shape[0], rows * columns, self._kept_patches(values, modality))
+            for (values, modality), (rows, columns) in zip(batches, grids, strict=True)
+        ]
         packed = pack(canvases, backend, batches[0][0].device)
         tokens = [
             self._embed(values, part, self.positions_for(*grid))
@@ -100,12 +98,15 @@ class ClippoEmbeddings(nn.Module):
 
     def count_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor:
         """int64 (B,), the patches of each canvas that `forward` computes."""
-        size, channels = self.config.patch_size, self.config.num_channels
-        check_format(values, channels)
+        rows, columns = self._grid_of(values, interpolate=True)
+        kept = self._kept_patches(values, modality)
+        return torch.full((len(values),), rows * columns, device=values.device) if kept is None else kept.sum(1)
+
+    def _kept_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor | None:
+        """bool (B, N), the patches with ink where blank ones are skipped; None where every patch is computed."""
         if modality == "text" and self.config.skip_blank_patches:
-            return inked_patches(values, size, channels).sum(1)
-        height, width = size_in_pixels(values)
-        return torch.full((len(values),), height // size * (width // size), device=values.device)
+            return inked_patches(values, self.config.patch_size, self.config.num_channels)
+        return None
 
     def packed_backend(self) -> str | None:
         """Backend of attention for this config, device and dtype. None: only whole batches can be encoded."""
