@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from clippo import ClippoConfig, ClippoForVisualQuestionAnswering, ClippoModel, ClippoVisionModel
-from clippo.modeling_clippo.configuration_clippo import AUTO_MAP, BOUNDS
+from clippo.modeling_clippo.config_checks_clippo import BOUNDS
+from clippo.modeling_clippo.configuration_clippo import AUTO_MAP
 
 from ..tiny import save_tiny, tiny_config, tiny_model
 

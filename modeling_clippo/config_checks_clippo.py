@@ -1,0 +1,111 @@
+"""Checks of the fields of ClippoConfig. Each error names the value, the rule and the remedy."""
+
+import math
+
+from transformers.activations import ACT2FN
+
+# Smallest and largest value of the fields that set the size of a tensor. The largest ones are far above any model in
+# use; they turn a damaged or hostile config into an error before memory is allocated.
+BOUNDS = {
+    "hidden_size": (1, 2**16),
+    "intermediate_size": (1, 2**18),
+    "num_hidden_layers": (1, 2**10),
+    "num_attention_heads": (1, 2**10),
+    "patch_size": (1, 2**10),
+    "num_channels": (1, 2**10),
+    "projection_dim": (1, 2**16),
+}
+MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
+
+
+class ConfigChecks:
+    """Validators of `ClippoConfig`. Its decorator `strict` calls every method whose name starts with `validate_`."""
+
+    def validate_sizes(self):
+        """Check that the sizes are positive and that their tensors can exist."""
+        for name, (smallest, largest) in BOUNDS.items():
+            value = getattr(self, name)
+            if not smallest <= value <= largest:
+                raise ValueError(f"{name}={value} is not possible; give a number from {smallest} to {largest}.")
+        rows, columns = self.patch_grid
+        if rows * columns > MAX_PATCHES:
+            raise ValueError(
+                f"image_size={self.image_size} with patch_size={self.patch_size} has {rows * columns} patches; at most "
+                f"{MAX_PATCHES} are possible. Give a smaller canvas or larger patches."
+            )
+
+    def validate_numbers(self):
+        """Check that probabilities, scales and the activation are usable."""
+        for name in ("attention_dropout", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not a dropout; give a number from 0 to below 1.")
+        if not (self.layer_norm_eps > 0 and math.isfinite(self.layer_norm_eps)):
+            raise ValueError(f"layer_norm_eps={self.layer_norm_eps} is not positive; the official value is 1e-6.")
+        if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):
+            raise ValueError(f"initializer_range={self.initializer_range} is not a standard deviation; give 0 or more.")
+        for name in ("logit_scale_init_value", "logit_bias_init_value", "logit_scale_max"):
+            if not abs(getattr(self, name) or 0) < 3e38:  # near the largest float32; false for NaN
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not finite or too large; give a finite float32 number."
+                )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={self.hidden_act!r} is not an activation; choose one of {', '.join(ACT2FN)}.")
+
+    def validate_canvas(self):
+        """Check that the canvas consists of whole patches; the official VALID convolution would drop the rest."""
+        sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
+        if not isinstance(self.image_size, int) and len(sides) != 2:
+            raise ValueError(f"image_size={self.image_size} is not a canvas; give one side, or [height, width].")
+        for side in sides:
+            if self.patch_size < 1 or side < 1 or side % self.patch_size:
+                raise ValueError(
+                    f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}; "
+                    "choose a canvas of whole patches."
+                )
+
+    def validate_heads(self):
+        """Check that every attention head has the same number of channels."""
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}."
+            )
+
+    def validate_classifier(self):
+        """Check the fields of the classification heads."""
+        if self.num_text_canvases not in (1, 2):
+            raise ValueError(
+                f"num_text_canvases={self.num_text_canvases} is not known; choose 1 (a text) or 2 (a pair)."
+            )
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(
+                f"classifier_hidden_size={self.classifier_hidden_size} is not positive; give a width, or None for a "
+                "linear head."
+            )
+
+    def validate_positions(self):
+        """Check the initial positions; sines and cosines of two axes need a width that 4 divides."""
+        if self.position_embedding_init not in ("normal", "sincos2d"):
+            raise ValueError(
+                f"position_embedding_init={self.position_embedding_init!r} is not known; choose 'normal' or 'sincos2d'."
+            )
+        if self.position_embedding_init == "sincos2d" and self.hidden_size % 4:
+            raise ValueError(
+                f"position_embedding_init='sincos2d' needs a hidden_size that 4 divides, got {self.hidden_size}."
+            )
+
+    def validate_loss(self):
+        """Check that the loss is known and has the parameters that it needs."""
+        if self.loss_type not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss_type={self.loss_type!r} is not known; choose 'softmax' or 'sigmoid'.")
+        if self.loss_type == "sigmoid" and self.logit_bias_init_value is None:
+            raise ValueError(
+                "loss_type='sigmoid' needs a bias, because nearly all pairs are negative; set logit_bias_init_value "
+                "(SigLIP: -10)."
+            )
+        if self.logit_scale_max is not None and not self.logit_scale_max > 0:
+            raise ValueError(
+                f"logit_scale_max={self.logit_scale_max} is not positive; give a positive number, or None."
+            )
+
+
+__all__ = ["ConfigChecks"]
