@@ -213,6 +213,10 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         self.head = ClippoAttentionPoolingHead(config)
         self.post_init()
 
+    def train(self, mode: bool = True):
+        """Set the mode as in torch. A frozen tower, no parameter of which has a gradient, stays in evaluation mode."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+
     @closed_keywords
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)

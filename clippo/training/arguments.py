@@ -14,6 +14,8 @@ from clippo.recipe_files import find_recipe
 
 # Names of arguments that changed -> the names they have now.
 RENAMED = {"model": "config_overrides"}
+# Arguments that others replace -> the one in their place, and the text to write.
+REPLACED = {"freeze_tower": ("tower_lr_scale", "tower_lr_scale: 0 to freeze the tower")}
 # Arguments that became fields of a source -> the form of that source.
 _EMOJI = "sources: [{kind: emoji, path: data/emoji, languages: [en, de], anchor: en, name_probability: 0.5}]"
 _FILES = "sources: [{path: 'data/NAME/train*.parquet', image_column: image, caption_columns: captions}]"
@@ -216,5 +218,7 @@ def _refuse_old_name(where: Any, name: str, value: Any, known: set[str]) -> None
     is_mapping = isinstance(value, dict) or str(value).lstrip().startswith("{")
     if name in RENAMED and RENAMED[name] in known and (name not in known or is_mapping):
         raise ValueError(f"{where} sets {name}, which is now called {RENAMED[name]}; rename it.")
+    if name in REPLACED and name not in known and REPLACED[name][0] in known:
+        raise ValueError(f"{where} sets {name}, which {REPLACED[name][0]} replaces; write {REPLACED[name][1]}.")
     if name in MOVED and name not in known and "sources" in known:
         raise ValueError(f"{where} sets {name}, which is now a field of a source; write {MOVED[name]}.")

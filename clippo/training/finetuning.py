@@ -1,4 +1,4 @@
-"""transformers.Trainer for fine-tuning: smaller learning rates for lower layers, and a clock of the wait for data."""
+"""transformers.Trainer for fine-tuning: smaller learning rates for lower layers or the tower, a clock of data waits."""
 
 import re
 
@@ -52,19 +52,26 @@ def depth_of(name: str, num_layers: int) -> int:
     return 0 if "vision_model.embeddings." in name else num_layers + 1
 
 
+def is_of_tower(name: str) -> bool:
+    """Returns whether a parameter belongs to the tower. Heads, fusion and decoder stand beside it."""
+    return "vision_model." in name
+
+
 class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
-    """Trainer with layer-wise learning-rate decay that reports the share of its time spent waiting for data.
+    """Trainer with smaller rates for lower layers that reports the share of its time spent waiting for data.
 
     It logs `data_wait_share` at the end of training. Texts are rendered within that time unless workers do it.
 
     Args:
         layer_decay: The rate at depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
             last LayerNorm (d = L + 1). 1 gives all layers one rate.
+        tower_lr_scale: Factor of the tower's rates to those of the layers beside it. 0 freezes the tower: it has no
+            gradient, no state in the optimizer and no dropout.
         eval_collator: Replaces the data collator in evaluation, where images are not augmented.
         settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
     Raises:
-        ValueError: `layer_decay` is not in (0, 1].
+        ValueError: `layer_decay` is not in (0, 1], or `tower_lr_scale` not in [0, 1].
         FloatingPointError: The loss is not finite.
 
     Example:
@@ -81,11 +88,15 @@ class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         [0.025, 0.05, 0.1]
     """
 
-    def __init__(self, *args, layer_decay: float = 1.0, eval_collator=None, **kwargs):
+    def __init__(self, *args, layer_decay: float = 1.0, tower_lr_scale: float = 1.0, eval_collator=None, **kwargs):
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay={layer_decay} is not a factor in (0, 1]; 1 trains all layers alike.")
+        if not 0 <= tower_lr_scale <= 1:
+            raise ValueError(f"tower_lr_scale={tower_lr_scale} is not a factor from 0 to 1; 0 freezes the tower.")
         super().__init__(*args, **kwargs)
-        self.layer_decay = layer_decay
+        self.layer_decay, self.tower_lr_scale = layer_decay, tower_lr_scale
+        if tower_lr_scale == 0:
+            self.model.vision_model.requires_grad_(False)
         self.eval_collator = eval_collator or self.data_collator
         self.clock = WaitClock()
         self.data_wait = 0.0  # seconds of the last training
@@ -97,21 +108,24 @@ class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
     def create_optimizer(self, *args, **kwargs):
         if self.optimizer is None:
             optimizer = super().create_optimizer(*args, **kwargs)
-            if self.layer_decay < 1:
+            if self.layer_decay < 1 or self.tower_lr_scale < 1:
                 self._scale_rates(optimizer)
         return self.optimizer
 
     def _scale_rates(self, optimizer) -> None:
-        """Divides the optimizer's groups by depth. The schedule, made later, multiplies each group's own rate."""
-        layers = self.model.config.num_hidden_layers
-        depth = {id(p): depth_of(name, layers) for name, p in self.model.named_parameters()}
+        """Divides the optimizer's groups by rate. The schedule, made later, multiplies each group's own rate."""
+        scale = {id(p): self._rate_scale(name) for name, p in self.model.named_parameters()}
         groups = []
         for group in optimizer.param_groups:
-            for d in sorted({depth[id(p)] for p in group["params"]}):
-                parameters = [p for p in group["params"] if depth[id(p)] == d]
-                rate = group["lr"] * self.layer_decay ** (layers + 1 - d)
-                groups.append({**group, "params": parameters, "lr": rate})
+            for factor in sorted({scale[id(p)] for p in group["params"]}):
+                parameters = [p for p in group["params"] if scale[id(p)] == factor]
+                groups.append({**group, "params": parameters, "lr": group["lr"] * factor})
         optimizer.param_groups = groups
+
+    def _rate_scale(self, name: str) -> float:
+        layers = self.model.config.num_hidden_layers
+        decay = self.layer_decay ** (layers + 1 - depth_of(name, layers))
+        return decay * (self.tower_lr_scale if is_of_tower(name) else 1.0)
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)

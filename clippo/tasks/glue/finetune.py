@@ -104,7 +104,10 @@ class GlueArguments:
             "factor that leaves 1/32 of the rate for the embeddings."
         },
     )
-    freeze_tower: bool = field(default=False, metadata={"help": "Train the head only."})
+    tower_lr_scale: float = field(
+        default=1.0,
+        metadata={"help": "Factor of the tower's learning rates; 0 freezes the tower and trains the head only."},
+    )
     classifier_dropout: float = field(default=0.1, metadata={"help": "Dropout in the head."})
     classifier_hidden_size: int | None = field(
         default=None, metadata={"help": "Width of a hidden layer in the head. Default: a linear head."}
@@ -168,8 +171,6 @@ def build_classifier(args: GlueArguments, task: GlueTask) -> tuple[ClippoForSequ
         if had_head:
             logger.info("%s was fine-tuned before; its head is replaced by a new one.", args.model)
             reset_head(model)
-    if args.freeze_tower:
-        model.vision_model.requires_grad_(False)
     return model, tokenizer
 
 
@@ -261,6 +262,7 @@ def _build_trainer(
         data_collator=TextClassificationCollator(tokenizer, args.canvas_format),
         processing_class=tokenizer,
         compute_metrics=lambda prediction: score_prediction(task, prediction),
+        tower_lr_scale=args.tower_lr_scale,
         layer_decay=args.layer_decay or EMBEDDINGS_RATE ** (1 / (model.config.num_hidden_layers + 1)),
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
     )

@@ -62,7 +62,12 @@ class VqaModelArguments(ModelArguments):
         default=1.0,
         metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all layers alike."},
     )
-    freeze_tower: bool = field(default=False, metadata={"help": "Train the answer layer only."})
+    tower_lr_scale: float = field(
+        default=1.0,
+        metadata={
+            "help": "Factor of the tower's learning rates; 0 freezes the tower and trains the answer layer only."
+        },
+    )
     classifier_dropout: float | None = field(
         default=None, metadata={"help": "Dropout before the answer layer. Default: as in the config, 0 in a new one."}
     )
@@ -131,8 +136,6 @@ def build_vqa_model(
     layout = QuestionLayout.from_options(getattr(processor, "question_layout", None))
     layout = QuestionLayout.from_options(args.layout or None, layout)
     processor = ClippoProcessor(processor.image_processor, processor.tokenizer, layout)
-    if args.freeze_tower:
-        model.vision_model.requires_grad_(False)
     return model, processor
 
 
@@ -266,14 +269,10 @@ def _build_trainer(
         train.answers, data_args.answers, data_args.min_answer_count, data_args.normalize_answers
     )
     model, processor = build_vqa_model(model_args, vocabulary)
-    logger.info(
-        "%d questions to train on, %d to evaluate on, %d answers, %d trainable parameters",
-        len(train), len(validation), len(vocabulary.answers), model.num_parameters(only_trainable=True),
-    )  # fmt: skip
     augment = None
     if data_args.flip or data_args.shift:
         augment = PhotoAugmentation(data_args.flip, layers=0, shift=data_args.shift)
-    return VqaTrainer(
+    trainer = VqaTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
@@ -284,8 +283,14 @@ def _build_trainer(
         compute_metrics=AnswerMetrics(validation, vocabulary),
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
+        tower_lr_scale=model_args.tower_lr_scale,
         settings=_settings(model_args, data_args),
     )
+    logger.info(
+        "%d questions to train on, %d to evaluate on, %d answers, %d trainable parameters",
+        len(train), len(validation), len(vocabulary.answers), model.num_parameters(only_trainable=True),
+    )  # fmt: skip
+    return trainer
 
 
 def _settings(model_args: VqaModelArguments, data_args: VqaDataArguments) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import pytest
 from transformers import TrainingArguments
 
+from clippo.tasks.vqa.finetune import VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, parse_recipe
 
 KINDS = (ModelArguments, DataArguments, TrainingArguments)
@@ -49,6 +50,16 @@ def test_the_old_name_of_config_overrides_is_refused(tmp_path):
     for arguments in ([str(recipe)], ["--model", '{"hidden_size": 64}'], ['--model={"hidden_size": 64}']):
         with pytest.raises(ValueError, match="sets model, which is now called config_overrides"):
             parse_recipe(KINDS, arguments)
+
+
+def test_the_scale_of_the_tower_replaces_its_freezing(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("freeze_tower: true\n")
+    for arguments in ([str(recipe)], ["--freeze_tower", "true"]):
+        with pytest.raises(
+            ValueError, match="sets freeze_tower, which tower_lr_scale replaces; write tower_lr_scale: 0"
+        ):
+            parse_recipe((VqaModelArguments,), arguments)
 
 
 @pytest.mark.parametrize(

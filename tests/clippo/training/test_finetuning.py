@@ -30,13 +30,14 @@ def arguments(folder, **options):
     return TrainingArguments(**{**defaults, **options})
 
 
-def trainer(config, folder, collator=None, layer_decay=1.0, rows=ROWS, **options):
+def trainer(config, folder, collator=None, layer_decay=1.0, rows=ROWS, tower_lr_scale=1.0, dropout=0.0, **options):
     set_seed(0)
-    model = clippo.ClippoForSequenceClassification(config(num_labels=1, num_text_canvases=2, num_hidden_layers=2))
+    fields = dict(num_labels=1, num_text_canvases=2, num_hidden_layers=2, attention_dropout=dropout)
+    model = clippo.ClippoForSequenceClassification(config(**fields))
     tokenizer = clippo.ClippoTokenizer(canvas_size=64, pair_layout="two_canvas")
     return FineTuningTrainer(
         model, arguments(folder, **options), data_collator=collator or TextClassificationCollator(tokenizer),
-        train_dataset=rows, eval_dataset=rows, layer_decay=layer_decay,
+        train_dataset=rows, eval_dataset=rows, layer_decay=layer_decay, tower_lr_scale=tower_lr_scale,
     )  # fmt: skip
 
 
@@ -79,6 +80,32 @@ def test_lower_layers_move_less_and_schedules_keep_the_ratio(tiny_config, tmp_pa
         assert ratio == pytest.approx(0.1 ** (3 - depth_of(name, 2)), rel=1e-2)
     with pytest.raises(ValueError, match=r"layer_decay=0 is not a factor in \(0, 1\]"):
         trainer(tiny_config, tmp_path, layer_decay=0)
+
+
+def test_the_tower_has_its_own_rate(tiny_config, tmp_path):
+    trained = trainer(tiny_config, tmp_path, layer_decay=0.5, tower_lr_scale=0.1)
+    rate = {id(p): group["lr"] for group in trained.create_optimizer().param_groups for p in group["params"]}
+    for name, parameter in trained.model.named_parameters():
+        factor = 0.1 if name.startswith("vision_model.") else 1
+        assert rate[id(parameter)] == pytest.approx(0.1 * factor * 0.5 ** (3 - depth_of(name, 2))), name
+    with pytest.raises(ValueError, match="tower_lr_scale=2 is not a factor from 0 to 1"):
+        trainer(tiny_config, tmp_path, tower_lr_scale=2)
+
+
+def test_a_frozen_tower_has_no_gradient_and_no_dropout(tiny_config, tmp_path):
+    trained = trainer(tiny_config, tmp_path, tower_lr_scale=0, dropout=0.5)
+    before = {name: p.detach().clone() for name, p in trained.model.named_parameters()}
+    trained.train()
+    assert trained.model.training and not trained.model.vision_model.training
+    for name, parameter in trained.model.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("vision_model."), name
+        assert parameter.requires_grad != name.startswith("vision_model."), name
+    pixels = clippo.ClippoTokenizer(canvas_size=64, pair_layout="two_canvas")(["a"], ["b"], return_tensors="pt")
+    trained.model.train()
+    assert torch.equal(trained.model(**pixels).logits, trained.model(**pixels).logits)
+    trained.model.vision_model.requires_grad_(True)
+    trained.model.train()
+    assert not torch.equal(trained.model(**pixels).logits, trained.model(**pixels).logits)
 
 
 def test_the_wait_for_data_is_counted(tiny_config, tmp_path):

@@ -145,7 +145,7 @@ def test_from_scratch_has_the_shape_and_other_weights(save_tiny, data, tmp_path)
 
 def test_a_frozen_tower_stays_and_the_head_learns(save_tiny, data, tmp_path):
     folder = save_tiny()
-    options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--freeze_tower", "True"]
+    options = ["--tasks", "sst2", "--seeds", "0", "--baselines", "False", "--tower_lr_scale", "0"]
     finetune_glue(*arguments(data, tmp_path, folder, *options, "--keep_models", "True", "--learning_rate", "0.1"))
     trained = clippo.ClippoForSequenceClassification.from_pretrained(tmp_path / "sst2" / "seed-0")
     tower = clippo.ClippoModel.from_pretrained(folder).vision_model.state_dict()
