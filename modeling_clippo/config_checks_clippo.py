@@ -1,5 +1,6 @@
 """Checks of the fields of ClippoConfig. Each error names the value, the rule and the remedy."""
 
+import difflib
 import math
 
 from transformers.activations import ACT2FN
@@ -15,6 +16,7 @@ BOUNDS = {
     "num_channels": (1, 2**10),
     "projection_dim": (1, 2**16),
 }
+IMAGE_TOWERS = ("shared", "separate", "locked")
 MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
 
 
@@ -91,6 +93,33 @@ class ConfigChecks:
         if self.position_embedding_init == "sincos2d" and self.hidden_size % 4:
             raise ValueError(
                 f"position_embedding_init='sincos2d' needs a hidden_size that 4 divides, got {self.hidden_size}."
+            )
+
+    def validate_image_tower(self):
+        """Check that the image vectors have an origin and the width of the text vectors."""
+        name, width = self.image_tower, self.image_embed_dim
+        similar = difflib.get_close_matches(name.lower(), IMAGE_TOWERS, n=1, cutoff=0.8)
+        if not name.strip() or (similar and name not in IMAGE_TOWERS):
+            hint = f"did you mean {similar[0]!r}?" if similar else "leave it out for the shared tower."
+            raise ValueError(
+                f"image_tower={name!r} is neither one of {', '.join(IMAGE_TOWERS)} nor the name of a model; {hint}"
+            )
+        if width is not None and (not self.image_tower_is_foreign or not self.project_images):
+            raise ValueError(
+                f"image_embed_dim={width} is the width of given vectors that are projected, which image_tower={name!r} "
+                f"and project_images={self.project_images} have not; leave it out."
+            )
+        if width is not None and not 1 <= width <= BOUNDS["projection_dim"][1]:
+            raise ValueError(f"image_embed_dim={width} is not a width; give that of the vectors.")
+        if width is None and self.image_tower_is_foreign and self.project_images:
+            raise ValueError(
+                f"The vectors of image_tower={name!r} are given: set project_images=False and projection_dim to their "
+                "width, or image_embed_dim to their width for a projection."
+            )
+        if not self.project_images and not self.image_tower_is_foreign and self.projection_dim != self.hidden_size:
+            raise ValueError(
+                f"project_images=False leaves image vectors {self.hidden_size} wide (hidden_size), and texts are "
+                f"projected to projection_dim={self.projection_dim}; set both to the same number."
             )
 
     def validate_loss(self):

@@ -95,6 +95,12 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         skip_blank_patches: Leave text patches without ink out of the attention and the pooling, so that the cost of a
             text is proportional to its ink. False for the official checkpoints, which were trained with blank patches.
             True for new models from `from_preset`.
+        image_tower: Origin of image vectors. "shared" is the one tower, which reads texts too. "separate" is a tower of
+            the same shape for images alone, and "locked" is the same, frozen. Any other string is the name of a model
+            whose vectors are given as `image_embeds`, as `clippo embed --model` takes it.
+        project_images: Project image vectors linearly. False is LiT's default: texts are projected to the width of the
+            image vectors as they are.
+        image_embed_dim: Width of given vectors that are projected. None means that they are not.
         position_embedding_init: Initial positions of a new model. "normal" is the official initialisation. With
             "sincos2d" neighbouring positions start alike; this option is not in the paper.
         initializer_range: Standard deviation of new classification heads.
@@ -144,6 +150,9 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     logit_bias_init_value: float | int | None = None
     loss_type: str = "softmax"
     skip_blank_patches: bool = False
+    image_tower: str = "shared"
+    project_images: bool = True
+    image_embed_dim: int | None = None
     position_embedding_init: str = "normal"
     initializer_range: float | int = 0.02
     pad_token_id: int | None = 0
@@ -196,6 +205,16 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         else:
             output["custom_pipelines"] = copy.deepcopy(pipelines)
         return output
+
+    @property
+    def has_image_model(self) -> bool:
+        """True if images have a tower of their own inside the model."""
+        return self.image_tower in ("separate", "locked")
+
+    @property
+    def image_tower_is_foreign(self) -> bool:
+        """True if image vectors come from another model and are given."""
+        return self.image_tower != "shared" and not self.has_image_model
 
     @property
     def canvas_size(self) -> tuple[int, int]:

@@ -27,6 +27,39 @@ scores = pipe.model(**inputs).logits_per_image.sigmoid()
 """
 
 
+# Text for each image tower that is not the shared one; others are names of models whose vectors are given.
+IMAGE_TOWERS = {
+    "separate": "Images have a tower of their own, `image_model`.",
+    "locked": "Images have a tower of their own, `image_model`, which training does not change.",
+}
+FOREIGN_TOWER = "This model reads texts. Image vectors come from `{name}`: `clippo embed --model {name}` makes them."
+
+PIPELINE_USE = """from transformers import pipeline
+
+pipe = pipeline("{task}", "path/to/this/folder", trust_remote_code=True)
+{example}
+```
+
+In zero-shot classification `hypothesis_template="{{}}"` gives the model the bare labels. Leave it out for a model that
+was trained on sentences like the pipeline's own "This is a photo of ..."."""
+
+VECTORS_USE = """from transformers import AutoModel, AutoTokenizer
+
+folder = "path/to/this/folder"
+model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+texts = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)(["a dog", "Hund"], return_tensors="pt")
+scores = model(image_embeds=vectors, **texts).logits_per_text  # vectors: (images, width)
+```"""
+
+
+def image_tower_note(class_name: str, config) -> str:
+    """Paragraph on the origin of image vectors; empty for the shared tower and for other classes than `ClippoModel`."""
+    if class_name != "ClippoModel" or config.image_tower == "shared":
+        return ""
+    note = IMAGE_TOWERS.get(config.image_tower) or FOREIGN_TOWER.format(name=config.image_tower)
+    return f"\n## Image tower\n\n{note}\n"
+
+
 def model_card(class_name: str, config, parameters: int) -> str:
     """Write the card as Markdown with the hub's front matter, from the weights and the config alone.
 
@@ -36,8 +69,11 @@ def model_card(class_name: str, config, parameters: int) -> str:
         parameters: Number of parameters.
     """
     task = PIPELINE_TAGS.get(class_name, "zero-shot-image-classification")
+    use = PIPELINE_USE.format(task=task, example=EXAMPLES[task])
+    if class_name == "ClippoModel" and config.image_tower_is_foreign:
+        task, use = "feature-extraction", VECTORS_USE
     height, width = config.canvas_size
-    sigmoid = SIGMOID_NOTE if class_name == "ClippoModel" and config.loss_type == "sigmoid" else ""
+    sigmoid = SIGMOID_NOTE if config.loss_type == "sigmoid" and "zero-shot" in use else ""
     blank = "skipped" if config.skip_blank_patches else "computed like all others"
     return f"""---
 library_name: transformers
@@ -54,15 +90,8 @@ A CLIPPO model: one vision transformer embeds images and text, and text is rende
 vocabulary; text is drawn with the font in `font.zip`.
 
 ```python
-from transformers import pipeline
-
-pipe = pipeline("{task}", "path/to/this/folder", trust_remote_code=True)
-{EXAMPLES[task]}
-```
-
-In zero-shot classification `hypothesis_template="{{}}"` gives the model the bare labels. Leave it out for a model that
-was trained on sentences like the pipeline's own "This is a photo of ...".
-{sigmoid}
+{use}
+{sigmoid}{image_tower_note(class_name, config)}
 With the package `clippo` installed, `import clippo` replaces `trust_remote_code=True`. Without it, transformers, torch,
 pillow and freetype-py are needed.
 

@@ -23,7 +23,7 @@ from .classification_clippo import (
 )
 from .configuration_clippo import ClippoConfig
 from .grad_cache_clippo import Batch, cut_batches, grad_cache
-from .initialization_clippo import lecun_normal
+from .image_side_clippo import ImageSide
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pixels_clippo import is_bit_packed, is_exporting
@@ -95,10 +95,11 @@ def check_text_pairs(images: torch.Tensor | None, first_texts: torch.Tensor, tex
         )
 
 
-class ClippoModel(ClippoPreTrainedModel):
+class ClippoModel(ImageSide, ClippoPreTrainedModel):
     """CLIPPO: the tower, the projection into the embedding space, the temperature.
 
-    One pass of the tower encodes a whole step: images and texts are one packed sequence.
+    One pass of the tower encodes a whole step: images and texts are one packed sequence. With another
+    `config.image_tower` the tower `vision_model` reads texts, and `image_model` or another model reads images.
 
     Set `micro_batch_size` to train with batches larger than memory. A training step then encodes as many patches at a
     time as that many full canvases have, keeps their embeddings only, and encodes them again in backward with the same
@@ -123,6 +124,7 @@ class ClippoModel(ClippoPreTrainedModel):
         super().__init__(config)
         self.vision_model = ClippoVisionModel._from_config(config)
         self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self._add_image_side(config)
         self.logit_scale = nn.Parameter(torch.empty(1))  # one element, not a scalar: FSDP2 cannot shard 0 dimensions
         self.logit_bias = None if config.logit_bias_init_value is None else nn.Parameter(torch.empty(1))
         self.post_init()
@@ -134,8 +136,8 @@ class ClippoModel(ClippoPreTrainedModel):
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
             if self.logit_bias is not None:
                 init.constant_(self.logit_bias, self.config.logit_bias_init_value)
-            lecun_normal(self.projection.weight)
-            init.zeros_(self.projection.bias)
+            for projection in (self.projection, self.image_projection):
+                self._init_projection(projection, init.zeros_)
 
     @closed_keywords
     @can_return_tuple
@@ -178,6 +180,7 @@ class ClippoModel(ClippoPreTrainedModel):
         return_loss: bool | None = None,
         interpolate_pos_encoding: bool = False,
         first_text_pixel_values: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
         **kwargs,
     ) -> ClippoOutput | ClippoVisionOutput:
         """Score images against texts.
@@ -193,6 +196,9 @@ class ClippoModel(ClippoPreTrainedModel):
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
             first_text_pixel_values: Rendered texts in place of images, the first sentences of text-text pairs. They are
                 rows after the images, and their partners come last in `text_pixel_values`.
+            image_embeds: float (B_i, E), vectors in the place of images: those of `config.image_tower`, or those of
+                this model's own image side. They are normalised here and have no gradient. Where the config has
+                `image_embed_dim`, they are that wide and are projected first.
             kwargs: As in `ClippoVisionModel.forward`.
 
         Returns:
@@ -201,12 +207,17 @@ class ClippoModel(ClippoPreTrainedModel):
 
         Raises:
             ValueError: Neither side was given; the number of texts does not fit the other side; hidden states or
-                attentions were asked for in a step with micro-batches.
+                attentions were asked for in a step with micro-batches; given vectors have another width; images were
+                given, and another model makes the image vectors.
         """
         kwargs["interpolate_pos_encoding"] = interpolate_pos_encoding
+        given = [] if image_embeds is None else [self.given_image_features(image_embeds)]
+        if given and pixel_values is not None:
+            raise ValueError("Both pixel_values and image_embeds were given; pass images or their vectors.")
         if first_text_pixel_values is not None:
-            check_text_pairs(pixel_values, first_text_pixel_values, text_pixel_values)
-        elif pixel_values is None or text_pixel_values is None:
+            images = image_embeds if pixel_values is None else pixel_values
+            check_text_pairs(images, first_text_pixel_values, text_pixel_values)
+        elif (pixel_values is None and not given) or text_pixel_values is None:
             return self._encode_one_side(pixel_values, text_pixel_values, return_loss=return_loss, **kwargs)
         # A pipeline does not call eval(), so a model may come in training mode, without gradients, with many labels.
         learning = self.training and torch.is_grad_enabled()
@@ -216,7 +227,8 @@ class ClippoModel(ClippoPreTrainedModel):
         batches = [(pixel_values, "image"), (first_text_pixel_values, "text"), (text_pixel_values, "text")]
         batches = [batch for batch in batches if batch[0] is not None]
         # The loss needs pooled vectors only; putting the tokens back on their canvases would cost memory for nothing.
-        features, outputs = self._embed(batches, pooled_only=learning and return_loss, **kwargs)
+        features, outputs = self._embed_sides(batches, pooled_only=learning and return_loss, **kwargs)
+        features = [vectors.to(features[-1].device) for vectors in given] + features
         scores = self._score(
             torch.cat(features[:-1]), features[-1], return_loss, with_logits=not (return_loss and learning)
         )
@@ -233,14 +245,30 @@ class ClippoModel(ClippoPreTrainedModel):
         if pixel_values is None and text_pixel_values is None:
             raise ValueError("No input; pass pixel_values (images), text_pixel_values (rendered text) or both.")
         if text_pixel_values is None:
-            return self.vision_model(pixel_values, modality="image", return_dict=True, **kwargs)
+            return self.image_tower_module()(pixel_values, modality="image", return_dict=True, **kwargs)
         return self.vision_model(text_pixel_values, modality="text", return_dict=True, **kwargs)
 
     def _features(self, pixels: torch.Tensor, modality: str, **kwargs) -> ClippoVisionOutput:
         """Output of the tower with the projected vectors in the place of the pooled ones."""
-        output = self.vision_model(pixels, modality=modality, return_dict=True, **kwargs)
-        output.pooler_output = self.projection(output.pooler_output)
+        output = self._tower_of(modality)(pixels, modality=modality, return_dict=True, **kwargs)
+        output.pooler_output = self._project(output.pooler_output, modality)
         return output
+
+    def _tower_of(self, modality: str) -> ClippoVisionModel:
+        return self.image_tower_module() if modality == "image" else self.vision_model
+
+    def _project(self, pooled: torch.Tensor, modality: str) -> torch.Tensor:
+        """(B, D) -> (B, E)"""
+        return self.project_image_features(pooled) if modality == "image" else self.projection(pooled)
+
+    def _embed_sides(self, batches: list[Batch], **kwargs) -> tuple[list[torch.Tensor], list[ClippoVisionOutput]]:
+        """As `_embed`. Images that have a tower of their own are encoded by it, first."""
+        if self.image_model is None or batches[0][1] != "image":
+            return self._embed(batches, **kwargs)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.image_tower != "locked"):
+            images, image_outputs = self._embed(batches[:1], **kwargs)
+        texts, text_outputs = self._embed(batches[1:], **kwargs)
+        return images + texts, image_outputs + text_outputs
 
     def _embed(
         self, batches: list[Batch], micro_batch_size: int | None = None, pooled_only: bool = False, **kwargs
@@ -251,10 +279,15 @@ class ClippoModel(ClippoPreTrainedModel):
         """
         if micro_batch_size is not None:
             return self._embed_in_parts(batches, micro_batch_size, **kwargs), []
-        if is_exporting() or self.vision_model.records(**kwargs):
-            outputs = [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
-            return [self.projection(output.pooler_output) for output in outputs], outputs
-        outputs = self.vision_model.encode(batches, pooled_only=pooled_only, **kwargs)
+        tower = self._tower_of(batches[0][1])
+        one_by_one = is_exporting() or tower.records(**kwargs)
+        if one_by_one:
+            outputs = [tower(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
+        else:
+            outputs = tower.encode(batches, pooled_only=pooled_only, **kwargs)
+        if one_by_one or self.image_model is not None or not self.config.project_images:
+            pairs = zip(outputs, batches, strict=True)
+            return [self._project(output.pooler_output, kind) for output, (_, kind) in pairs], outputs
         features = self.projection(torch.cat([output.pooler_output for output in outputs]))
         return list(features.split([len(values) for values, _ in batches])), outputs
 

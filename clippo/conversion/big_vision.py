@@ -222,9 +222,14 @@ def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
     This is the inverse of `model_from_params`.
 
     Raises:
-        ConversionError: The model has a `logit_bias`; the official model has none.
+        ConversionError: The model has a `logit_bias` or another image tower; the official model has none.
     """
     tensors = model.state_dict()
+    if model.config.image_tower != "shared" or not model.config.project_images:
+        raise ConversionError(
+            f"The model has image_tower={model.config.image_tower!r} and project_images={model.config.project_images}; "
+            "big_vision's CLIPPO has one tower and one projection."
+        )
     if "logit_bias" in tensors:
         raise ConversionError(
             "The model has a logit_bias for the sigmoid loss; big_vision's CLIPPO has no such parameter. If only the "

@@ -5,6 +5,7 @@ Source: big_vision `optax.py` (`scale_by_adafactor`, the order of the steps in `
 """
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ def official_layouts(model: nn.Module) -> dict[str, Layout]:
     for name, parameter in model.named_parameters():
         # Wrappers add their own names, and the tower alone lacks the prefix that it has inside other models.
         bare = ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
+        bare = re.sub("^image_(?=projection)", "", bare.replace("image_model.", "vision_model."))  # a second tower
         weight = table.get(bare) or table.get(f"vision_model.{bare}")
         if weight is not None and math.prod(weight.shape) == parameter.numel():
             layouts[name] = tuple(weight.shape[axis] for axis in weight.axes), weight.axes

@@ -213,7 +213,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
             require_finite(loss, self.state.global_step + 1)
-            images = inputs.get("pixel_values")
+            images = inputs.get("pixel_values", inputs.get("image_embeds"))
             pairs = len(outputs["loss_per_pair"])
             image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0
             flops = self._flops(inputs) if self._peak else 0.0
