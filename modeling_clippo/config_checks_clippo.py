@@ -21,7 +21,14 @@ MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
 
 
 class ConfigChecks:
-    """Validators of `ClippoConfig`. Its decorator `strict` calls every method whose name starts with `validate_`."""
+    """Validators of `ClippoConfig`. Its decorator `strict` calls every method whose name starts with `validate_`.
+
+    Example:
+        >>> import clippo
+        >>> clippo.ClippoConfig(loss_type="softmaxx")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        huggingface_hub.errors.StrictDataclassClassValidationError: Class validation error for validator ...
+    """
 
     def validate_sizes(self):
         """Check that the sizes are positive and that their tensors can exist."""

@@ -19,7 +19,15 @@ from .tower_clippo import ClippoVisionModel
 
 
 class ImageSide:
-    """Part of `ClippoModel`: the layers of the image side, their lock, and checks of given vectors."""
+    """Part of `ClippoModel`: the layers of the image side, their lock, and checks of given vectors.
+
+    Example:
+        >>> import clippo
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32, image_tower="locked")
+        >>> model = clippo.ClippoModel(config)
+        >>> [tower.post_layernorm.weight.requires_grad for tower in (model.image_model, model.vision_model)]
+        [False, True]
+    """
 
     config: ClippoConfig
 

@@ -7,6 +7,7 @@ import torch
 import clippo
 from clippo.conversion import weight_table
 
+from ..official_lit import load_golden, official_inputs, official_two_towers
 from ..tiny import save_tiny, tiny_config, tiny_model
 
 FOREIGN = dict(image_tower="some/model", project_images=False)
@@ -21,53 +22,22 @@ def inputs():
     return {"pixel_values": torch.rand(6, 3, 64, 64) * 2 - 1, **drawn}
 
 
-def official_two_towers(golden_params: dict, golden: dict, **fields) -> clippo.ClippoModel:
-    """Both towers of `lit_two_towers.npz`: the image tower is that of the tiny CLIPPO, without its projection."""
-    config = clippo.ClippoConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        image_size=64,
-        projection_dim=64,
-        image_tower="locked",
-        project_images=False,
-        **fields,
-    )
-    model = clippo.ClippoModel(config)
-    tensors = {}
-    for weight in weight_table(config):
-        key = weight.key.replace("img/", "txt/")
-        tensors[weight.name] = weight.to_torch(golden[f"params/{key}"])
-        if weight.name.startswith("vision_model."):
-            name = weight.name.replace("vision_model.", "image_model.")
-            tensors[name] = weight.to_torch(golden_params[weight.key])
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
 @pytest.fixture(scope="session")
 def golden(shared):
-    with np.load(shared("goldens", "seeds", "lit_two_towers.npz")) as archive:
-        return dict(archive)
-
-
-def official_inputs(golden) -> dict[str, torch.Tensor]:
-    images, texts = (torch.from_numpy(golden[f"{name}_uint8"]).permute(0, 3, 1, 2) for name in ("images", "texts"))
-    return {"pixel_values": images, "text_pixel_values": texts}
+    return load_golden(shared)
 
 
 class TestOfficialCode:
-    def test_forward_and_loss(self, golden, golden_params):
-        model = official_two_towers(golden_params, golden)
+    def test_forward_and_loss(self, golden):
+        model = official_two_towers(golden)
         output = model(**official_inputs(golden), return_loss=True)
         for name, value in (("zimg", output.image_embeds), ("ztxt", output.text_embeds), ("loss", output.loss)):
             np.testing.assert_allclose(value.detach(), golden[name], rtol=0, atol=5e-6, err_msg=name)
         tolerance = 5e-6 * model.logit_scale.exp().item()
         np.testing.assert_allclose(output.logits_per_image.detach(), golden["logits_per_image"], rtol=0, atol=tolerance)
 
-    def test_gradients(self, golden, golden_params):
-        model = official_two_towers(golden_params, golden).train()
+    def test_gradients(self, golden):
+        model = official_two_towers(golden).train()
         model(**official_inputs(golden)).loss.backward()
         named = dict(model.named_parameters())
         table = {f"grads/{w.key.replace('img/', 'txt/')}": w for w in weight_table(model.config)}
@@ -79,17 +49,17 @@ class TestOfficialCode:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
         assert norm.item() == pytest.approx(golden["grad_norm_unlocked"].item(), abs=5e-6)
 
-    def test_unlocked_the_image_tower_counts(self, golden, golden_params):
+    def test_unlocked_the_image_tower_counts(self, golden):
         """The norm that clipping must not see: the lock is what keeps it out."""
-        model = official_two_towers(golden_params, golden).train()
+        model = official_two_towers(golden).train()
         model.config.image_tower = "separate"
         model.requires_grad_(True)
         model(**official_inputs(golden)).loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
         assert norm.item() == pytest.approx(golden["grad_norm_all"].item(), abs=5e-6)
 
-    def test_given_vectors_are_the_locked_tower(self, golden, golden_params):
-        model, inputs = official_two_towers(golden_params, golden).train(), official_inputs(golden)
+    def test_given_vectors_are_the_locked_tower(self, golden):
+        model, inputs = official_two_towers(golden).train(), official_inputs(golden)
         vectors = model.get_image_features(inputs["pixel_values"]).pooler_output
         loss = model(image_embeds=vectors, text_pixel_values=inputs["text_pixel_values"]).loss
         assert loss.item() == pytest.approx(golden["loss"].item(), abs=5e-6)

@@ -6,16 +6,22 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from clippo.conversion import weight_table
+from clippo.training.adafactor import official_layouts
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.trainer import ContrastiveTrainer
 
-from ...modeling_clippo.conftest import golden_params  # noqa: F401
-from ...modeling_clippo.test_image_side_clippo import golden, official_inputs, official_two_towers  # noqa: F401
+from ...official_lit import load_golden, official_inputs, official_two_towers
+from ...tiny import tiny_model
 
 # big_vision decays by 1e-2 times the schedule; AdamW multiplies its weight decay by the rate of 1e-3 too.
 OFFICIAL = dict(
     learning_rate=1e-3, weight_decay=10.0, max_grad_norm=1.0, max_steps=10, warmup_steps=2, lr_scheduler_type="cosine"
 )
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return load_golden(shared)
 
 
 class Steps(TrainerCallback):
@@ -50,8 +56,8 @@ def train(model, batch, folder, optimizer=None, **options):
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["locked tower", "given vectors"])
-def test_five_official_steps(golden, golden_params, tmp_path, given):  # noqa: F811
-    model, batch = official_two_towers(golden_params, golden), official_inputs(golden)
+def test_five_official_steps(golden, tmp_path, given):
+    model, batch = official_two_towers(golden), official_inputs(golden)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("image_model")}
     if given:
         with torch.no_grad():
@@ -71,8 +77,8 @@ def test_five_official_steps(golden, golden_params, tmp_path, given):  # noqa: F
     assert frozen and not frozen & {id(parameter) for parameter in trainer.optimizer.optimizer.state}
 
 
-def test_the_papers_optimizer_leaves_the_locked_tower_alone(golden, golden_params, tmp_path):  # noqa: F811
-    model = official_two_towers(golden_params, golden)
+def test_the_papers_optimizer_leaves_the_locked_tower_alone(golden, tmp_path):
+    model = official_two_towers(golden)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = OptimizerArguments("adafactor_big_vision")
     options = dict(max_steps=3, learning_rate=1e-3, weight_decay=1e-3)
@@ -85,10 +91,6 @@ def test_the_papers_optimizer_leaves_the_locked_tower_alone(golden, golden_param
 
 @pytest.mark.parametrize("image_tower", ["separate", "locked"])
 def test_both_towers_have_the_official_layouts(image_tower):
-    from clippo.training.adafactor import official_layouts
-
-    from ...tiny import tiny_model
-
     layouts = official_layouts(tiny_model(image_tower=image_tower))
     for name, layout in layouts.items():
         if name.startswith("image_model."):
