@@ -40,6 +40,7 @@ EXTRAS_REQUIRE = {
 INTEGRATIONS = {
     "sentence-transformers": ["sentence-transformers>=6.2"],
     "search": ["faiss-cpu>=1.9"],
+    "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.30", "sympy>=1.13"],
     "clip-benchmark": ["clip-benchmark>=1.6", "numpy<2.4"],  # its accuracy() calls float() on arrays of one axis
 }
 EXTRAS_REQUIRE["all"] = sorted({requirement for extra in EXTRAS_REQUIRE.values() for requirement in extra})

@@ -32,6 +32,7 @@ COMMANDS = {
     "plot": Command("clippo.visualization.curves:main", "Plot the curves of training runs."),
     "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
+    "export onnx": Command("clippo.integrations.onnx_command:main", "Write ONNX graphs: fp32, fp16, int8."),
     "prepare": Command("clippo.data.prepare:main", "Write a data set of the recipes to data/NAME."),
     "build": Command("clippo.emoji.command:main", "Build the emoji data set, the demo gallery or phrases."),
 }

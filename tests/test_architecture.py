@@ -34,7 +34,7 @@ ALLOWED = {
     "clippo.tasks": {
         *("modeling_clippo", "processing", "data", "evaluation", "training", "visualization", "clippo"),
     },
-    "clippo.integrations": {"modeling_clippo", "processing", "evaluation", "clippo"},
+    "clippo.integrations": {"modeling_clippo", "processing", "data", "evaluation", "conversion", "clippo"},
     "clippo.demo": {"modeling_clippo", "processing", "evaluation", "visualization", "clippo"},
     "clippo": {"modeling_clippo", "processing"},
 }

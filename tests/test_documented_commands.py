@@ -124,6 +124,9 @@ SHORT = {
     "clippo evaluate all evaluation/flickr8k --model MODEL": Short(EVALUATE),
     "clippo evaluate all evaluation/emoji": Short(f"{EVALUATE} --model MODEL"),
     "clippo evaluate emoji --trained en de es fr pt id ru ar hi zh ja ko": Short(),
+    "clippo export onnx --model checkpoints/clippo-emoji --output_dir runs/onnx --precision fp32 fp16 int8": Short(
+        "--precision int8"
+    ),
     # figures
     'clippo visualize heatmap --image docs/pictures/cat.webp --texts "black cat"': Short(),
     "clippo visualize matrix --count 40": Short(),
