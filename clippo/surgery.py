@@ -1,6 +1,6 @@
 """Model surgery: another canvas, more channels or another head for trained weights.
 
-Every function changes the model in place and keeps all other weights.
+`grow` makes a larger model. Every other function changes the model in place and keeps all other weights.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,11 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from clippo.growth import grow
 from clippo.modeling_clippo import ClippoForSequenceClassification
 from clippo.processing import ClippoProcessor
+
+__all__ = ["grow", "has_head", "inflate_patch_embedding", "init_classifier_bias", "reset_head", "resize_canvas"]
 
 
 @torch.no_grad()
