@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from clippo.data.device_views import DRAWS, PICTURES, Views
+from clippo.data.grey_levels import images_as_levels
 
 
 @dataclass
@@ -19,11 +23,16 @@ class ContrastiveCollator:
     Args:
         processor: `ClippoProcessor`; its tokenizer draws texts, its image processor reads images.
         augment: Function of the images and their seeds (None if the items have none). It returns images for the image
-            processor (`PhotoAugmentation`), or the finished float32 (B, 3, H, W) (`RandomView`).
+            processor (`PhotoAugmentation`), or the finished (B, 3, H, W) in a format of the model (`RandomView`).
+        views: Random views of the images that the image processor has resized (`PhotoViews`).
+        on_device: The device computes the views, see `DeviceViews`. The batch then holds their random numbers as
+            "view_draws", and `pixel_values` before the views.
+        by_number: The device has all images. With `on_device` the batch holds their numbers, the items' "picture", as
+            "pictures", and no `pixel_values`.
 
     Returns:
         A dictionary of
-        `pixel_values`: float32 (B_i, 3, H, W) in [-1, 1], if there are images.
+        `pixel_values`: uint8 (B_i, 3, H, W), if there are images, see `images_as_levels`. The model normalises them.
         `first_text_pixel_values`: First texts in the canvas format of the tokenizer, if there are any.
         `text_pixel_values`: Texts, those of images first.
         `return_loss`: True.
@@ -45,6 +54,9 @@ class ContrastiveCollator:
 
     processor: Any
     augment: Callable[[list, list[int] | None], Any] | None = None
+    views: Views | None = None
+    on_device: bool = False
+    by_number: bool = False
 
     def __call__(self, pairs: list[dict[str, Any] | None]) -> dict[str, Any]:
         if pairs and all(pair is None for pair in pairs):
@@ -56,12 +68,9 @@ class ContrastiveCollator:
                     "with the Trainer set remove_unused_columns=False."
                 )
         pairs = [pair for pair in pairs if "image" in pair] + [pair for pair in pairs if "image" not in pair]
-        images = [pair["image"] for pair in pairs if "image" in pair]
-        first_texts = [pair["first_text"] for pair in pairs if "image" not in pair]
-        batch = {}
-        if images:
-            seeds = [pair["seed"] for pair in pairs[: len(images)]] if "seed" in pairs[0] else None
-            batch["pixel_values"] = self._images(images, seeds)
+        with_image = [pair for pair in pairs if "image" in pair]
+        first_texts = [pair["first_text"] for pair in pairs[len(with_image) :]]
+        batch = self._images(with_image) if with_image else {}
         if first_texts:
             batch["first_text_pixel_values"] = self._texts(first_texts)
         batch["text_pixel_values"] = self._texts(self._in_sets([pair["text"] for pair in pairs]))
@@ -82,9 +91,17 @@ class ContrastiveCollator:
     def _texts(self, texts: list[str]) -> Tensor:
         return self.processor.tokenizer(texts, return_tensors="pt")["text_pixel_values"]
 
-    def _images(self, images: list, seeds: list[int] | None) -> Tensor:
+    def _images(self, pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        seeds = [pair["seed"] for pair in pairs] if "seed" in pairs[0] else None
+        if self.on_device and seeds is None:
+            seeds = torch.randint(2**62, (len(pairs),)).tolist()
+        draws = {DRAWS: self.views.draw(seeds)} if self.on_device else {}
+        if self.on_device and self.by_number:
+            return {PICTURES: torch.tensor([pair["picture"] for pair in pairs]), **draws}
+        images = [pair["image"] for pair in pairs]
         if self.augment is not None:
             images = self.augment(images, seeds)
-            if isinstance(images, Tensor):
-                return images
-        return self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        levels = images if isinstance(images, Tensor) else images_as_levels(self.processor.image_processor, images)
+        if self.views is not None and not self.on_device:
+            levels = self.views(levels, seeds)
+        return {"pixel_values": levels, **draws}

@@ -5,6 +5,7 @@ restarts do not change what a run sees. Trainer skips to any place of the order 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import count as count_up
 from typing import NamedTuple
 
 import numpy as np
@@ -142,6 +143,42 @@ class KeyedSampler(Sampler):
     def _one_pass(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.seed, source, number])
         return generator.permutation(self.lengths[source]), generator.integers(2**62, size=self.lengths[source])
+
+
+class EndlessKeys(Sampler):
+    """Keys of all epochs one after another, without end. Its length is that of one epoch.
+
+    An epoch is a number in the log then, and no reason to stop a data loader and its workers.
+
+    Args:
+        sampler: Sampler of one epoch, with `set_epoch`.
+
+    Example:
+        >>> from itertools import islice
+        >>> from clippo.data.sampling import EndlessKeys, KeyedSampler
+        >>> keys = EndlessKeys(KeyedSampler([3], [3], ["photos"], seed=0))
+        >>> len(keys), [key.row for key in islice(keys, 6)]
+        (3, [2, 0, 1, 1, 2, 0])
+    """
+
+    def __init__(self, sampler: KeyedSampler):
+        self.sampler, self.epoch = sampler, sampler.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch with which the next iteration begins.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        for epoch in count_up(self.epoch):
+            self.sampler.set_epoch(epoch)
+            yield from self.sampler
 
 
 class KeyedDataset(Dataset):

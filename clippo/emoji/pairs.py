@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as parquet
 
 from clippo.data.samples import draw_several, read_image
-from clippo.data.sampling import KeyedDataset, SampleKey, as_key
+from clippo.data.sampling import KeyedDataset, KeyedSampler, SampleKey, as_key
+from clippo.emoji.growth import GrowingKeys, Growth
 
+EVERY = "*"  # in a list of languages: all others
 FILES = ("pictures.parquet", "annotations.parquet")
 
 
@@ -34,7 +36,8 @@ class EmojiPairs(KeyedDataset):
     Args:
         folder: Folder that `clippo build emoji` wrote.
         split: "train" or "held_out" pairs.
-        languages: CLDR codes of the languages of the texts, all by default. `set_languages` changes it later.
+        languages: CLDR codes of the languages of the texts, all by default. "*" stands for all that are not listed.
+            `set_languages` changes it later.
         sampling: Draw texts at random.
         p_name: Probability that a text is the name; otherwise it consists of keywords, if there are any.
         p_join: Probability that a text of keywords joins two or three of them by a space.
@@ -44,6 +47,8 @@ class EmojiPairs(KeyedDataset):
         texts_per_image: Texts drawn for each image, in different languages as far as it has them.
         anchor: Language of the first text of every image that has one in it. It keeps the places of the images in the
             embedding space while the model learns other languages.
+        grow: Two numbers of batches, between which the languages join one after another, see `Growth`. The anchor
+            comes first, then the order of `languages`; those that are not listed follow by their number of texts.
 
     Returns:
         Items {"image": uint8 (S, S, 4), RGBA with straight alpha, "text", "language", "picture"}; "picture" is the
@@ -73,7 +78,9 @@ class EmojiPairs(KeyedDataset):
         max_sharing: int | None = 32,
         texts_per_image: int = 1,
         anchor: str | None = None,
+        grow: Sequence[int] | None = None,
     ):
+        self.grow = None if grow is None else Growth.of(grow)
         self.split, self.sampling, self.p_name, self.p_join = split, sampling, p_name, p_join
         self.texts_per_image, self.anchor = texts_per_image, anchor
         self._check(languages, max_sharing)
@@ -124,18 +131,23 @@ class EmojiPairs(KeyedDataset):
         Call it before the data loader starts an epoch: workers that already run keep their copy.
 
         Args:
-            languages: CLDR codes; None takes all.
+            languages: CLDR codes, "*" for all that are not listed; None takes all.
 
         Raises:
             ValueError: A language has no texts, or the anchor is not among them.
         """
+        if languages is not None and EVERY in languages:
+            others = [language for language in self._by_texts() if language not in languages]
+            languages = [other for code in languages for other in (others if code == EVERY else [code])]
         if languages is not None:
             unknown = sorted(set(languages) - set(self.scripts))
             if unknown:
                 raise ValueError(f"No texts in {', '.join(unknown)}; there are {', '.join(sorted(self.scripts))}.")
         self.languages = sorted(set(self.scripts if languages is None else languages))
+        self._rank = self._ranks(languages)
         if self.anchor is not None and self.anchor not in self.languages:
             raise ValueError(f"The anchor {self.anchor!r} is not among the languages {', '.join(self.languages)}.")
+        self._offers: tuple[int, dict[int, tuple[list[EmojiRow], list[EmojiRow]]]] | None = None
         chosen = set(self.languages)
         rows = [row for row in self._rows if row.language in chosen]
         if not rows:
@@ -148,6 +160,31 @@ class EmojiPairs(KeyedDataset):
             self._items = [by_picture[picture] for picture in sorted(by_picture)]
         else:
             self._items = [[row] for row in rows]
+
+    def _by_texts(self) -> list[str]:
+        """All languages, the one with the most texts first."""
+        texts = Counter()
+        for row in self._rows:
+            texts[row.language] += 1 + len(row.keywords)
+        return sorted(self.scripts, key=lambda language: (-texts[language], language))
+
+    def _ranks(self, languages: Sequence[str] | None) -> dict[str, int]:
+        """Place of each language in the order in which they join."""
+        listed = dict.fromkeys(self._by_texts() if languages is None else languages)
+        in_order = sorted(listed, key=lambda language: language != self.anchor)
+        return {language: place for place, language in enumerate(in_order)}
+
+    def train_sampler(self, batch_size: int, seed: int, processes: int = 1) -> KeyedSampler:
+        """Order of a training run. The keys of a growing set of languages name the number of languages.
+
+        Args:
+            batch_size: Batch size of one process.
+            seed: Seed of the run.
+            processes: Number of processes that share the batches.
+        """
+        if self.grow is None:
+            return super().train_sampler(batch_size, seed, processes)
+        return GrowingKeys(len(self), batch_size, seed, processes, growth=self.grow, total=len(self.languages))
 
     def one_per_picture(self) -> "EmojiPairs":
         """New data set with one fixed row for each image, languages in turn, so that metrics rank over all images.
@@ -178,7 +215,7 @@ class EmojiPairs(KeyedDataset):
             }
         key = as_key(key)
         generator = key.generator()
-        drawn = self._draw_rows(self._items[key.row], generator)
+        drawn = self._draw_rows(key, generator)
         texts = [self._draw_text(row, generator) for row in drawn]
         languages = [row.language for row in drawn]
         picture = drawn[0].picture
@@ -187,13 +224,28 @@ class EmojiPairs(KeyedDataset):
         item = {"image": self.images[picture], "text": texts, "language": languages, "picture": picture}
         return {**item, "seed": key.seed, "skipped": 0}
 
-    def _draw_rows(self, rows: list[EmojiRow], generator: np.random.Generator) -> list[EmojiRow]:
-        first = [row for row in rows if row.language == self.anchor]
-        rest = [row for row in rows if row.language != self.anchor]
-        if not first or not rest:  # no anchor here, or nothing else
-            first, rest = [], rows
-        wanted = self.texts_per_image - len(first)
-        return first + [rest[i] for i in draw_several(len(rest), wanted, generator)]
+    def _draw_rows(self, key: SampleKey, generator: np.random.Generator) -> list[EmojiRow]:
+        first, rest = self._offered(key)
+        return first + [rest[i] for i in draw_several(len(rest), self.texts_per_image - len(first), generator)]
+
+    def _offered(self, key: SampleKey) -> tuple[list[EmojiRow], list[EmojiRow]]:
+        """Rows of an image that are always taken, which is that of the anchor, and rows to draw from.
+
+        A growing set of languages offers those that have joined, or the first that will join, if there is none yet.
+        """
+        joined = key.source if self.grow is not None else 0
+        if self._offers is None or self._offers[0] != joined:
+            self._offers = joined, {}  # of one number of languages: a run does not come back to an earlier one
+        offers = self._offers[1]
+        if key.row not in offers:
+            rows = self._items[key.row]
+            if joined:
+                taking_part = [row for row in rows if self._rank[row.language] < joined]
+                rows = taking_part or [min(rows, key=lambda row: self._rank[row.language])]
+            first = [row for row in rows if row.language == self.anchor]
+            rest = [row for row in rows if row.language != self.anchor]
+            offers[key.row] = (first, rest) if first and rest else ([], rows)  # no anchor here, or nothing else
+        return offers[key.row]
 
     def _draw_text(self, row: EmojiRow, generator: np.random.Generator) -> str:
         keywords = row.keywords

@@ -19,8 +19,9 @@ class EmojiSpec:
         path: Folder that `clippo build emoji` wrote.
         kind: "emoji".
         name: Name in messages, the path by default.
-        languages: CLDR codes of the languages to train on, all by default.
+        languages: CLDR codes of the languages to train on, all by default. "*" stands for all that are not listed.
         anchor: Language of the first text of every image while other languages are learned.
+        grow: Two numbers of batches, between which the languages join one after another, the anchor first.
         name_probability: Probability that a text is the name of its image and not a keyword.
 
     Raises:
@@ -37,6 +38,7 @@ class EmojiSpec:
     name: str | None = None
     languages: str | list[str] | None = None
     anchor: str | None = None
+    grow: list[int] | None = None
     name_probability: float | int = 0.5
 
     def __post_init__(self):
@@ -80,5 +82,6 @@ class EmojiSpec:
             p_name=self.name_probability,
             texts_per_image=texts_per_image,
             anchor=self.anchor,
+            grow=self.grow,
         )
         return train, EmojiPairs(self.path, "held_out", self.languages, sampling=False).one_per_picture()

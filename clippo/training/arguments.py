@@ -90,6 +90,15 @@ class DataArguments:
     randaugment: list[int] | None = field(
         default=None, metadata={"help": "RandAugment of images: operations per image and magnitude, as '2 10'."}
     )
+    random_crop: float | None = field(
+        default=None, metadata={"help": "Random crops of images; the smallest share of the area that one keeps."}
+    )
+    augment_on_device: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute flips, crops and the views of emoji on the device of the model, not in the workers."
+        },
+    )
     texts_per_image: int = field(
         default=1, metadata={"help": "Texts per image in one step; the image is encoded once for all of them."}
     )

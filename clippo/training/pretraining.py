@@ -8,19 +8,22 @@ stopped run.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset, IterableDataset
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from clippo.conversion.vit import is_vit, load_vit
 from clippo.data import (
     ContrastiveCollator,
+    DeviceViews,
     PairMixture,
     PairStream,
     PhotoAugmentation,
+    PhotoViews,
     SourcePairs,
     SourceSpec,
 )
@@ -104,16 +107,19 @@ def build_data(args: DataArguments, processor: ClippoProcessor, training_args: T
     """
     if not args.sources:
         raise ValueError("There are no sources to train on; give sources, a list of mappings with a path each.")
+    plain = ContrastiveCollator(processor)
     if EmojiSpec.is_among(args.sources):
         if args.validation:
             raise ValueError("The emoji data set validates on its held-out pairs; leave out validation.")
         train, validation = EmojiSpec.from_dict(args.sources[0]).open(args.texts_per_image)
-        augment = RandomView(processor.image_processor.size["height"])
-    else:
-        specs = [SourceSpec.from_dict(spec) for spec in args.sources]
-        train, augment = _mixed_pairs(specs, args, training_args), _augmentation(args)
-        validation = SourcePairs(SourceSpec.from_dict(args.validation), sampling=False) if args.validation else None
-    return train, validation, ContrastiveCollator(processor, augment), ContrastiveCollator(processor)
+        views = RandomView(processor.image_processor.size["height"], dtype=torch.uint8)
+        if args.augment_on_device:  # the images of the data set are few and small: the device keeps all of them
+            return train, validation, replace(plain, views=views, on_device=True, by_number=True), plain
+        return train, validation, replace(plain, augment=views), plain
+    specs = [SourceSpec.from_dict(spec) for spec in args.sources]
+    train = _mixed_pairs(specs, args, training_args)
+    validation = SourcePairs(SourceSpec.from_dict(args.validation), sampling=False) if args.validation else None
+    return train, validation, _augmented(plain, args), plain
 
 
 def _mixed_pairs(
@@ -134,11 +140,37 @@ def _mixed_pairs(
         return PairMixture.from_specs(specs, args.texts_per_image)
 
 
-def _augmentation(args: DataArguments) -> PhotoAugmentation | None:
-    if not (args.flip or args.randaugment):
-        return None
+def _augmented(collator: ContrastiveCollator, args: DataArguments) -> ContrastiveCollator:
+    """Returns a collator with the augmentation of photographs that the arguments ask for.
+
+    RandAugment works on PIL images, in the workers and before the images are resized.
+    """
     layers, magnitude = args.randaugment or (0, 0)
-    return PhotoAugmentation(args.flip, layers, magnitude)
+    if not (args.random_crop or args.augment_on_device):
+        return replace(
+            collator, augment=PhotoAugmentation(args.flip, layers, magnitude) if args.flip or layers else None
+        )
+    if not (args.random_crop or args.flip):
+        raise ValueError("augment_on_device=True has nothing to compute; set flip or random_crop, or leave it out.")
+    views = PhotoViews(collator.processor.image_processor.size["height"], args.flip, args.random_crop or 1.0)
+    augment = PhotoAugmentation(False, layers, magnitude) if layers else None
+    return replace(collator, augment=augment, views=views, on_device=args.augment_on_device)
+
+
+def _device_views(train: Dataset | IterableDataset, collator: ContrastiveCollator) -> DeviceViews | None:
+    if not collator.on_device:
+        return None
+    return DeviceViews(collator.views, train.images if collator.by_number else None)
+
+
+class SaveFirst(TrainerCallback):
+    """Leaves the evaluation of the last step to `pretrain`, which saves the model before it."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
+            control.should_evaluate = False
+
+    on_epoch_end = on_step_end
 
 
 def pretrain(
@@ -201,7 +233,7 @@ def _build_trainer(
     rows = f"{len(train)} training items" if hasattr(train, "__len__") else "a stream of training items"
     pairs = len(validation) if validation is not None else 0
     logger.info("%s, %d validation pairs, %d parameters", rows, pairs, model.num_parameters())
-    return ContrastiveTrainer(
+    trainer = ContrastiveTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
@@ -213,14 +245,19 @@ def _build_trainer(
         optimizer_arguments=optimizer_args,
         micro_batch_size=step_args.micro_batch_size,
         max_skipped=data_args.max_skipped,
+        device_views=_device_views(train, collator),
         settings=_settings(model_args, data_args, optimizer_args),
     )
+    trainer.add_callback(SaveFirst())
+    return trainer
 
 
 def _settings(model_args: ModelArguments, data_args: DataArguments, optimizer_args: OptimizerArguments | None) -> dict:
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
+    for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
+        data = {key: value for key, value in data.items() if key != name or value}
     data["sources"] = [{name: value for name, value in spec.items() if name != "path"} for spec in data["sources"]]
     return {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
 

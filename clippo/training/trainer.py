@@ -13,9 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
+from clippo.data.device_views import DeviceViews
+from clippo.data.sampling import EndlessKeys
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.adafactor import local_part
 from clippo.training.checkpoints import CheckpointMixin
+from clippo.training.endless import StopWorkers, make_endless
 from clippo.training.finetuning import EvalDataMixin, require_finite
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
 from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
@@ -82,6 +85,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         micro_batch_size: Number of full canvases whose patches are encoded at a time (GradCache). The loss is still
             over the whole batch.
         max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
+        device_views: Augmentation of training batches on the device.
         settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
     Raises:
@@ -118,14 +122,17 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         optimizer_arguments: OptimizerArguments | None = None,
         micro_batch_size: int | None = None,
         max_skipped: float = 0.05,
+        device_views: DeviceViews | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.device_views = device_views
         self.eval_collator = eval_collator or self.data_collator
         self.optimizer_arguments = optimizer_arguments or OptimizerArguments()
         self.model.micro_batch_size = micro_batch_size
         self.skipped_rows = SkippedRows(max_skipped)
         self.add_callback(self.skipped_rows)
+        self.add_callback(StopWorkers())
         if hasattr(self.train_dataset, "skip_batches"):
             self.add_callback(StreamResume(self.train_dataset))
         self.meters = TrainingMeters()
@@ -148,13 +155,18 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         """Returns the data set's own sampler where it has one (mixtures), Trainer's otherwise."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if hasattr(dataset, "train_sampler"):
-            return dataset.train_sampler(self._train_batch_size, data_seed(self.args), self.args.world_size)
+            return EndlessKeys(
+                dataset.train_sampler(self._train_batch_size, data_seed(self.args), self.args.world_size)
+            )
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns Trainer's loader, but does not divide a stream that gives every process its own rows."""
+        """Returns Trainer's loader, whose workers outlive the epochs.
+
+        A stream that gives every process its own rows is not divided once more.
+        """
         if not getattr(self.train_dataset, "shards_itself", False):
-            return super().get_train_dataloader()
+            return make_endless(super().get_train_dataloader())
         loader = DataLoader(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -176,7 +188,10 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
 
     def get_batch_samples(self, *args, **kwargs):
         with self.meters.waiting():
-            return super().get_batch_samples(*args, **kwargs)
+            batches, items = super().get_batch_samples(*args, **kwargs)
+        if self.device_views is not None:
+            batches = [self.device_views(self._prepare_input(batch)) for batch in batches]
+        return batches, items
 
     def _prepare_for_training(self, *args, **kwargs):
         """Refuses to train without data parallelism, which Trainer does silently after an evaluation."""

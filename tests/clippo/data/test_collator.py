@@ -7,6 +7,7 @@ from PIL import Image
 
 from clippo.data import ContrastiveCollator
 from clippo.emoji import EmojiPairs, RandomView
+from clippo.modeling_clippo.pixels_clippo import as_pixels
 from clippo.processing import ClippoProcessor
 
 TEXTS = ["cat", "кошка", "猫"]
@@ -29,7 +30,8 @@ def test_without_augmentation_it_is_the_processor(processor, pairs):
     assert batch.keys() == {"pixel_values", "text_pixel_values", "return_loss"}
     assert batch["return_loss"] is True
     assert batch["pixel_values"].shape == (3, 3, 32, 32)
-    torch.testing.assert_close(batch["pixel_values"], expected["pixel_values"], atol=0, rtol=0)
+    assert batch["pixel_values"].dtype == torch.uint8
+    torch.testing.assert_close(as_pixels(batch["pixel_values"], 3), expected["pixel_values"], atol=0, rtol=0)
     torch.testing.assert_close(batch["text_pixel_values"], expected["text_pixel_values"], atol=0, rtol=0)
 
 
