@@ -15,7 +15,7 @@ PICTURES = "pictures"
 
 
 class Views(Protocol):
-    """What `RandomView` and `PhotoViews` have in common."""
+    """Random views in two halves, as `RandomView` and `PhotoViews` compute them."""
 
     def draw(self, seeds: list[int]) -> Tensor:
         """Random numbers of each view."""

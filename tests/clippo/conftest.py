@@ -11,6 +11,7 @@ from ..tiny import save_tiny as save_tiny_folder
 from ..tiny import tiny_config as make_tiny_config
 from .emoji_miniature import build, cldr_folder, emoji_folder  # noqa: F401 - fixtures
 from .evaluation_fixtures import captioned, labelled, oracle, tiny  # noqa: F401 - fixtures
+from .pretraining_miniature import spoilt_photos  # noqa: F401 - fixtures
 from .visualization_fixtures import tiny_folder  # noqa: F401 - fixtures
 
 

@@ -1,6 +1,5 @@
 """Pretraining in miniature: recipe to checkpoint, resumed runs, meters, refused arguments."""
 
-import io
 import json
 import math
 import shutil
@@ -9,7 +8,7 @@ import datasets
 import pytest
 import torch
 from PIL import Image
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from clippo import ClippoConfig, ClippoModel, ClippoProcessor
@@ -19,49 +18,7 @@ from clippo.training.pretraining import build_data, build_model, main, pretrain
 from clippo.training.run_lock import RunInProgressError, run_lock
 from clippo.training.trainer import ContrastiveTrainer
 
-MODEL = ModelArguments(
-    preset="Ti/16",
-    config_overrides=dict(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        image_size=32,
-        projection_dim=16,
-        skip_blank_patches=True,
-    ),
-)
-
-
-def arguments(output_dir, **changes) -> TrainingArguments:
-    options = dict(
-        output_dir=str(output_dir),
-        max_steps=6,
-        per_device_train_batch_size=16,
-        per_device_eval_batch_size=16,
-        learning_rate=1e-2,
-        logging_steps=1,
-        save_steps=3,
-        eval_strategy="steps",
-        eval_steps=6,
-        report_to="none",
-        use_cpu=True,
-        seed=1,
-        disable_tqdm=True,
-    )
-    return TrainingArguments(**{**options, **changes})
-
-
-def emoji_data(folder) -> DataArguments:
-    return DataArguments(sources=[{"kind": "emoji", "path": str(folder)}])
-
-
-def train(folder, output_dir, **changes) -> ContrastiveTrainer:
-    return pretrain(MODEL, emoji_data(folder), arguments(output_dir, **changes))
-
-
-def losses(trainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+from ..pretraining_miniature import MODEL, arguments, emoji_data, losses, train
 
 
 @pytest.fixture(scope="module")
@@ -167,50 +124,6 @@ def test_a_failed_evaluation_or_figure_does_not_cost_the_model(emoji_folder, tmp
         ClippoModel.from_pretrained(tmp_path / name)
 
 
-@pytest.mark.parametrize("eval_strategy", ["steps", "epoch"])
-def test_nothing_stands_between_the_last_step_and_the_saved_model(emoji_folder, tmp_path, monkeypatch, eval_strategy):
-    """Evaluations on the way are made; the one of the last step finds checkpoint and model saved."""
-    saved, evaluate = [], ContrastiveTrainer.evaluate
-
-    def watched(self, *args, **kwargs):
-        names = ("model.safetensors", "checkpoint-4/model.safetensors")
-        saved.append((self.state.global_step, [(tmp_path / name).is_file() for name in names]))
-        return evaluate(self, *args, **kwargs)
-
-    monkeypatch.setattr(ContrastiveTrainer, "evaluate", watched)
-    trainer = train(emoji_folder, tmp_path, max_steps=4, save_steps=4, eval_steps=2, eval_strategy=eval_strategy)
-    assert saved == [(2, [False, False]), (4, [True, True])]
-    logged = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    assert logged == [2, 4]
-
-
-def test_views_of_the_device_are_those_of_the_workers(emoji_folder, tmp_path):
-    """Languages that join on the way, and a kill between two steps, included."""
-    source = {"kind": "emoji", "path": str(emoji_folder), "anchor": "en", "grow": [1, 3]}
-    runs = []
-    for on_device in (False, True):
-        data = DataArguments(sources=[source], texts_per_image=2, augment_on_device=on_device)
-        runs.append(pretrain(MODEL, data, arguments(tmp_path / str(on_device), eval_strategy="no")))
-    assert losses(runs[0]) == losses(runs[1])
-    shutil.rmtree(tmp_path / "True" / "checkpoint-6")
-    again = pretrain(MODEL, data, arguments(tmp_path / "True", eval_strategy="no", dataloader_num_workers=1))
-    assert losses(again) == losses(runs[0])
-
-
-def test_no_augmentation_for_the_device(spoilt_photos, tmp_path):
-    data = DataArguments(sources=[spoilt_photos[0]], augment_on_device=True)
-    with pytest.raises(ValueError, match="augment_on_device=True has nothing to compute; set flip or random_crop"):
-        pretrain(MODEL, data, arguments(tmp_path / "out"))
-
-
-@pytest.mark.parametrize("on_device", [False, True])
-def test_photographs_are_cropped(spoilt_photos, tmp_path, on_device):
-    data = DataArguments(sources=[spoilt_photos[0]], augment_on_device=on_device, random_crop=0.5, flip=True)
-    data.randaugment, data.max_skipped = [1, 5], 0.5
-    trainer = pretrain(MODEL, data, arguments(tmp_path / "out", max_steps=2, eval_strategy="no"))
-    assert all(math.isfinite(loss) for loss in losses(trainer))
-
-
 def test_micro_batches_are_the_same_run(emoji_folder, tmp_path):
     """A run with GradCache has the losses of the one-pass run, to rounding."""
     # Plain gradient descent: Adam divides by the size of a gradient, the noise of those that should be zero included.
@@ -258,25 +171,6 @@ def test_weights_that_are_no_numbers_are_not_saved(whole_run, tmp_path):
 def test_accumulation_is_said_to_be_no_larger_batch(emoji_folder, tmp_path, caplog):
     train(emoji_folder, tmp_path, max_steps=1, gradient_accumulation_steps=2)
     assert "no pair sees more negatives" in caplog.text and "micro_batch_size" in caplog.text
-
-
-@pytest.fixture
-def spoilt_photos(tmp_path):
-    """Forty coloured squares with two captions each, of which a quarter are truncated, and a book."""
-    rows = []
-    for i in range(40):
-        Image.new("RGB", (32, 32), (6 * i, 255 - 6 * i, 90)).save(buffer := io.BytesIO(), "PNG")
-        data = buffer.getvalue()
-        rows.append(
-            {"image": {"bytes": data[:40] if i % 4 == 0 else data, "path": None}, "caption": [f"{i}", f"no {i}"]}
-        )
-    features = datasets.Features(image=datasets.Image(), caption=datasets.List(datasets.Value("string")))
-    datasets.Dataset.from_list(rows, features=features).to_parquet(str(tmp_path / "photos.parquet"))
-    sentences = " ".join(f"This is sentence number {i}." for i in range(100))
-    datasets.Dataset.from_dict({"text": [sentences]}).to_json(str(tmp_path / "book.json"))
-    photos = {"name": "photos", "path": str(tmp_path / "photos.parquet"), "caption_columns": "caption"}
-    book = {"name": "book", "path": str(tmp_path / "book.json"), "kind": "text_text", "text_column": "text"}
-    return photos, book
 
 
 @pytest.mark.parametrize("streaming", [False, True])
