@@ -1,8 +1,9 @@
-"""Classification heads for images, texts and visual question answering, with their losses and label checks.
+"""Classification heads for images, texts and pairs of texts.
 
 The paper does not define heads; these are designs of this project.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from transformers.modeling_outputs import ImageClassifierOutput, SequenceClassif
 from transformers.utils import can_return_tuple
 
 from .configuration_clippo import ClippoConfig
+from .fusion_clippo import ClippoFusion
+from .labels_clippo import check_labels
 from .pixels_clippo import is_exporting, size_in_pixels
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
@@ -65,110 +68,29 @@ class ClippoHeadHiddenLayer(nn.Module):
         return self.dropout(self.linear(pooled).tanh()) if hasattr(self, "linear") else pooled
 
 
-def check_labels(labels: torch.Tensor, config) -> torch.Tensor:
-    """Check labels and convert them to the type that the loss needs.
-
-    Without `config.problem_type` the labels decide, as in transformers: one label is a regression, whole numbers are
-    classes, other numbers are several labels a text. Values are checked on the CPU and outside compiled code only,
-    because reading them from an accelerator would make every step wait.
-
-    Returns:
-        int64 classes, or float32 for a regression or several labels.
-
-    Raises:
-        ValueError: The shape does not fit, a class is not among the labels, or a number is not finite.
-    """
-    problem, num_labels = config.problem_type, config.num_labels
-    whole = _are_whole(labels)
-    if problem is None:
-        several = "single_label_classification" if whole else "multi_label_classification"
-        problem = "regression" if num_labels == 1 else several
-    classes = problem == "single_label_classification"
-    one_a_row = classes or (problem == "regression" and num_labels == 1)
-    fits = labels.shape[1:] in ((), (1,)) if one_a_row else labels.shape[1:] == (num_labels,)
-    if not fits or (classes and not whole):
-        raise ValueError(
-            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit problem_type={problem!r} with "
-            f"{num_labels} labels; give {'int64' if classes else 'float'} "
-            f"({'B,' if one_a_row else f'B, {num_labels}'}), or load the model with another problem_type."
-        )
-    if classes:
-        _check_classes(labels, num_labels)
-        return labels.long()
-    _check_finite(labels)
-    return labels.float()
-
-
-def _are_whole(labels: torch.Tensor) -> bool:
-    return not labels.is_floating_point() and labels.dtype != torch.bool
-
-
-def _can_check(labels: torch.Tensor) -> bool:
-    traced = torch.compiler.is_compiling() or is_exporting()
-    return labels.device.type == "cpu" and labels.numel() > 0 and not traced
-
-
-def _check_finite(labels: torch.Tensor) -> None:
-    if _can_check(labels) and not labels.isfinite().all():
-        row = int((~labels.isfinite()).flatten(1 if labels.ndim > 1 else 0).nonzero()[0][0])
-        raise ValueError(f"The label of row {row} is {labels[row].tolist()}; drop rows without a finite label.")
-
-
-def _check_classes(labels: torch.Tensor, num_labels: int) -> None:
-    if not _can_check(labels) or not (labels != -100).any():
-        return
-    lowest, highest = labels[labels != -100].aminmax()
-    if lowest < 0 or highest >= num_labels:
-        raise ValueError(
-            f"Label {int(lowest) if lowest < 0 else int(highest)} is not one of the model's {num_labels} labels, 0 to "
-            f"{num_labels - 1}; load the model with num_labels=... or correct the data."
-        )
-
-
-def answer_loss(logits: torch.Tensor, labels: torch.Tensor, config) -> torch.Tensor:
-    """Loss of `ClippoForVisualQuestionAnswering`, a mean over the batch.
+class ClippoForClassification(ClippoPreTrainedModel):
+    """Base of the classification heads: tower, optional fusion, hidden layer and linear layer.
 
     Args:
-        logits: float32 (B, num_labels).
-        labels: float (B, num_labels), or int64 (B,) with -100 where no answer is right.
         config: Model config.
 
-    Raises:
-        ValueError: The shape does not fit, an answer is not among the labels, or a score is not finite.
+    Example:
+        >>> import clippo
+        >>> from clippo.modeling_clippo.classification_clippo import ClippoForClassification
+        >>> issubclass(clippo.ClippoForImageClassification, ClippoForClassification)
+        True
     """
-    classes = _are_whole(labels)
-    binary = config.problem_type == "multi_label_classification"
-    if config.problem_type is None:
-        binary = not classes
-    if labels.shape != (logits.shape[:1] if classes else logits.shape):
-        raise ValueError(
-            f"Labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit {config.num_labels} answers and "
-            f"a batch of {len(logits)}; give float (B, num_labels) or int64 (B,)."
-        )
-    if classes:
-        _check_classes(labels, config.num_labels)
-        # An additional class takes the rows without an answer and is cut off again.
-        known = torch.where(labels == -100, config.num_labels, labels).long()
-        labels = F.one_hot(known, config.num_labels + 1)[:, :-1]
-    else:
-        _check_finite(labels)
-    scores = labels.to(logits.device, logits.dtype)  # (B, num_labels)
-    if binary:
-        return F.binary_cross_entropy_with_logits(logits, scores, reduction="sum") / len(logits)
-    return F.cross_entropy(logits, scores)
-
-
-class _ClippoForClassification(ClippoPreTrainedModel):
-    """Tower, hidden layer and linear layer, shared by the classification heads."""
 
     # A ClippoModel checkpoint has a projection and a temperature, which a classifier does not use.
     _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^projection\."]
     _modality = "image"
+    _fuses = False  # whether the class reads two canvases of an example, and so `config.num_fusion_layers`
 
     def __init__(self, config: ClippoConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vision_model = ClippoVisionModel._from_config(config)
+        self.fusion = ClippoFusion(config) if self._fuses and config.num_fusion_layers else None
         self.classifier_hidden = ClippoHeadHiddenLayer(self._pooled_size(config), config)
         self.classifier = nn.Linear(self.classifier_hidden.out_features, config.num_labels)
         self.post_init()
@@ -183,17 +105,34 @@ class _ClippoForClassification(ClippoPreTrainedModel):
         output = self.vision_model(pixels, modality=self._modality, return_dict=True, **kwargs)
         return output.pooler_output, output
 
+    def _encode(self, batches: list[tuple[torch.Tensor, str]], **kwargs) -> list[ClippoVisionOutput]:
+        """Outputs of the tower for several batches of pixel values and their modality, from one pass if possible."""
+        if is_exporting() or self.vision_model.records(**kwargs):
+            return [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
+        return self.vision_model.encode(batches, **kwargs)
+
+    def _fuse(self, grids: Sequence[torch.Tensor], kept: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Two grids (B, N, D) of each example, and their kept patches, -> pooled vectors (B, D)."""
+        backend = None if is_exporting() else self.vision_model.embeddings.packed_backend()
+        return self.fusion(grids, kept, backend)
+
     def _classify(self, pixels: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> dict[str, Any]:
-        pooled, output = self._pool(pixels, **kwargs)
+        return self._score(*self._pool(pixels, **kwargs), labels)
+
+    def _score(
+        self, pooled: torch.Tensor, output: ClippoVisionOutput | None, labels: torch.Tensor | None
+    ) -> dict[str, Any]:
+        """Fields of the output from pooled vectors (B, _pooled_size) and, where there is one, the tower's output."""
         logits = self.classifier(self.classifier_hidden(pooled))  # (B, num_labels)
         loss = None if labels is None else self._loss(logits.float(), labels)
-        return {"loss": loss, "logits": logits, "hidden_states": output.hidden_states, "attentions": output.attentions}
+        states, attentions = (None, None) if output is None else (output.hidden_states, output.attentions)
+        return {"loss": loss, "logits": logits, "hidden_states": states, "attentions": attentions}
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss_function(check_labels(labels, self.config), logits, self.config)
 
 
-class ClippoForImageClassification(_ClippoForClassification):
+class ClippoForImageClassification(ClippoForClassification):
     """CLIPPO with a classifier on the pooled image.
 
     Args:
@@ -235,11 +174,12 @@ class ClippoForImageClassification(_ClippoForClassification):
         )
 
 
-class ClippoForSequenceClassification(_ClippoForClassification):
+class ClippoForSequenceClassification(ClippoForClassification):
     """CLIPPO with a classifier on the pooled rendered text, or on the pooled vectors of two texts.
 
     With `config.num_text_canvases=2` each text of a pair is encoded alone, and the input of the classifier is u, v,
-    |u - v| and u * v of their pooled vectors.
+    |u - v| and u * v of their pooled vectors. With `config.num_fusion_layers` joint blocks read both canvases, and the
+    input is their pooled vector.
 
     Args:
         config: Model config. `num_labels` or `id2label` sets the classes.
@@ -256,17 +196,30 @@ class ClippoForSequenceClassification(_ClippoForClassification):
     main_input_name = "text_pixel_values"
     input_modalities = ("text",)
     _modality = "text"
+    _fuses = True
+
+    def __init__(self, config: ClippoConfig):
+        if config.num_fusion_layers and config.num_text_canvases != 2:
+            raise ValueError(
+                f"num_fusion_layers={config.num_fusion_layers} reads two canvases, but num_text_canvases="
+                f"{config.num_text_canvases}; set num_text_canvases=2, or num_fusion_layers=0 for single texts."
+            )
+        super().__init__(config)
 
     @staticmethod
     def _pooled_size(config: ClippoConfig) -> int:
-        return config.hidden_size * (4 if config.num_text_canvases == 2 else 1)
+        features = 4 if config.num_text_canvases == 2 and not config.num_fusion_layers else 1
+        return config.hidden_size * features
 
     def _pool(self, pixels: torch.Tensor, **kwargs) -> tuple[torch.Tensor, ClippoVisionOutput]:
         if self.config.num_text_canvases == 1:
             return super()._pool(pixels, **kwargs)
         canvas_height = None if kwargs.get("interpolate_pos_encoding") else self.config.canvas_size[0]
         pooled, output = super()._pool(split_canvases(pixels, canvas_height), **kwargs)
-        return pair_features(pooled), output
+        if self.fusion is None:
+            return pair_features(pooled), output
+        kept = (None, None) if output.kept_patches is None else output.kept_patches.chunk(2)
+        return self._fuse(output.last_hidden_state.chunk(2), kept), output
 
     @closed_keywords
     @can_return_tuple
@@ -295,59 +248,4 @@ class ClippoForSequenceClassification(_ClippoForClassification):
         )
 
 
-class ClippoForVisualQuestionAnswering(_ClippoForClassification):
-    """CLIPPO with a classifier of answers on an image with a question drawn into it.
-
-    The answers are those of `config.id2label`. The two answers "false" and "true" make a classifier of statements about
-    an image. `config.problem_type` names the loss: "multi_label_classification" (several answers may be right) or
-    "single_label_classification". The paper does not define head and loss.
-
-    Args:
-        config: Model config. `id2label` holds the answers.
-
-    Example:
-        >>> import clippo
-        >>> from PIL import Image
-        >>> answers = {0: "yes", 1: "no"}
-        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=64, id2label=answers)
-        >>> model = clippo.ClippoForVisualQuestionAnswering(config)
-        >>> processor = clippo.ClippoProcessor.from_size(64)
-        >>> inputs = processor(images=Image.new("RGB", (80, 60)), questions="is it red?", return_tensors="pt")
-        >>> model(**inputs).logits.shape
-        torch.Size([1, 2])
-    """
-
-    input_modalities = ("image",)
-
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return answer_loss(logits, labels, self.config)
-
-    @closed_keywords
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        interpolate_pos_encoding: bool = False,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """Score the answers.
-
-        Args:
-            pixel_values: Images with their questions, from `ClippoProcessor(images=..., questions=...)`.
-            labels: float (B, num_labels), the score of every answer, 0 to 1; or int64 (B,), the right answer, -100
-                where no answer of the config is right. For "multi_label_classification" all answers of such a row are
-                wrong; "single_label_classification" ignores the row.
-            interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
-            kwargs: As in `ClippoVisionModel.forward`.
-
-        Returns:
-            logits (B, num_labels). The loss is a mean over the batch, of the sum of the binary cross-entropies of all
-            answers or of the softmax cross-entropy. Without `config.problem_type`, float labels mean the former.
-        """
-        return ImageClassifierOutput(
-            **self._classify(pixel_values, labels, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
-        )
-
-
-__all__ = ["ClippoForImageClassification", "ClippoForSequenceClassification", "ClippoForVisualQuestionAnswering"]
+__all__ = ["ClippoForImageClassification", "ClippoForSequenceClassification"]

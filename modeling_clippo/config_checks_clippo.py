@@ -11,6 +11,7 @@ BOUNDS = {
     "hidden_size": (1, 2**16),
     "intermediate_size": (1, 2**18),
     "num_hidden_layers": (1, 2**10),
+    "num_fusion_layers": (0, 2**10),
     "num_attention_heads": (1, 2**10),
     "patch_size": (1, 2**10),
     "num_channels": (1, 2**10),
@@ -90,6 +91,18 @@ class ConfigChecks:
                 f"classifier_hidden_size={self.classifier_hidden_size} is not positive; give a width, or None for a "
                 "linear head."
             )
+
+    def validate_fusion(self):
+        """Check the shape of given grids, which need joint blocks that read them."""
+        shape = self.image_grid_shape
+        if shape is None:
+            return
+        if not self.num_fusion_layers:
+            raise ValueError(
+                f"image_grid_shape={list(shape)} needs num_fusion_layers of 1 or more, which read the grid."
+            )
+        if len(shape) != 3 or min(shape) < 1 or shape[0] * shape[1] > MAX_PATCHES or shape[2] > 2**16:
+            raise ValueError(f"image_grid_shape={list(shape)} is not a grid; give [rows, columns, channels].")
 
     def validate_positions(self):
         """Check the initial positions; sines and cosines of two axes need a width that 4 divides."""

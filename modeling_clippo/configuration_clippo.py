@@ -86,6 +86,10 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         classifier_hidden_size: Width of a hidden layer in the classification heads. None means a linear head.
         num_text_canvases: Number of canvases that `ClippoForSequenceClassification` takes as one input. With 2, each
             text of a pair has its own canvas, as the tokenizer draws them with `pair_layout="two_canvas"`.
+        num_fusion_layers: Number of joint blocks that read two canvases side by side, those of image and question in
+            `ClippoForVisualQuestionAnswering` and of two texts in `ClippoForSequenceClassification`. 0: none.
+        image_grid_shape: Rows, columns and channels of image grids of another tower, which `image_grid` then takes in
+            place of images. None: grids are those of this tower.
         logit_scale_init_value: Initial value of the learned log-temperature. Its `exp` multiplies the cosines.
         logit_scale_max: Upper bound of that multiplier (CLIP uses 100). None, the official value, means no bound. Above
             the bound the temperature has no gradient.
@@ -145,6 +149,8 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     classifier_hidden_size: int | None = None
     num_text_canvases: int = 1
+    num_fusion_layers: int = 0
+    image_grid_shape: list[int] | tuple[int, int, int] | None = None
     logit_scale_init_value: float | int = math.log(10.0)
     logit_scale_max: float | int | None = None
     logit_bias_init_value: float | int | None = None

@@ -54,12 +54,13 @@ class ClippoEncoderLayer(GradientCheckpointingLayer):
 
 
 class ClippoEncoder(nn.Module):
-    """The stack of blocks. The final LayerNorm follows in the tower."""
+    """A stack of blocks, `num_layers` or those of the tower. The final LayerNorm follows outside."""
 
-    def __init__(self, config):
+    def __init__(self, config, num_layers: int | None = None):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList([ClippoEncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        number = config.num_hidden_layers if num_layers is None else num_layers
+        self.layers = nn.ModuleList([ClippoEncoderLayer(config) for _ in range(number)])
 
     def forward(
         self,

@@ -8,6 +8,7 @@ from transformers import initialization as init
 
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoMLP
+from .fusion_clippo import ClippoFusion, ClippoGridProjection
 
 
 def lecun_normal(weight: torch.Tensor) -> None:
@@ -60,6 +61,12 @@ def initialize_tower_module(module: nn.Module, hidden_size: int) -> None:
         # Flax counts the fans of (1, 1, D) as 1 and D; torch would count D and D.
         limit = math.sqrt(6 / (1 + hidden_size))
         init.uniform_(module.probe, -limit, limit)
+    elif isinstance(module, ClippoFusion):
+        init.normal_(module.source_embedding, std=0.02)
+    elif isinstance(module, ClippoGridProjection):
+        lecun_normal(module.linear.weight)
+        init.zeros_(module.linear.bias)
+        init.normal_(module.position_embedding, std=0.02)
     elif isinstance(module, nn.Conv2d):
         lecun_normal(module.weight)
         init.zeros_(module.bias)

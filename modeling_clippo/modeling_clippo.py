@@ -16,17 +16,14 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.generic import maybe_autocast
 
-from .classification_clippo import (
-    ClippoForImageClassification,
-    ClippoForSequenceClassification,
-    ClippoForVisualQuestionAnswering,
-)
+from .classification_clippo import ClippoForImageClassification, ClippoForSequenceClassification
 from .configuration_clippo import ClippoConfig
 from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .image_side_clippo import ImageSide
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pixels_clippo import is_bit_packed, is_exporting
+from .question_answering_clippo import ClippoForVisualQuestionAnswering
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
 
 

@@ -14,6 +14,8 @@ from transformers import Pipeline
 class ClippoVisualQuestionAnsweringPipeline(Pipeline):
     """Answers questions about images with a `ClippoForVisualQuestionAnswering` and its `ClippoProcessor`.
 
+    A model with fusion layers encodes an image once for all questions about it that follow each other.
+
     Example:
         >>> import clippo
         >>> from PIL import Image
@@ -29,6 +31,7 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
     _load_image_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
+    _last_image = None  # pixel values (1, 3, H, W) and grid (1, rows, columns, D) of the image of the last question
 
     def _sanitize_parameters(self, top_k: int | None = None, timeout: float | None = None, **kwargs):
         if kwargs:
@@ -54,6 +57,7 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         Raises:
             ValueError: A question has no image, or the numbers of images and questions do not pair up.
         """
+        self._last_image = None  # The weights may have changed since the last call.
         if image is None:
             raise ValueError("A question needs an image; pass image= (PIL image, path or URL) beside question=.")
         if question is None:
@@ -94,7 +98,23 @@ class ClippoVisualQuestionAnsweringPipeline(Pipeline):
         return canvases
 
     def _forward(self, model_inputs):
+        if "text_pixel_values" in model_inputs:
+            model_inputs = {**model_inputs}
+            model_inputs["image_grid"], model_inputs["image_index"] = self._grids(model_inputs.pop("pixel_values"))
         return self.model(**model_inputs)
+
+    def _grids(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Grids of the different images in (B, 3, H, W), neighbours compared, and the grid of each row, int64 (B,)."""
+        last, grid = self._last_image or (pixel_values[:0], None)
+        rows = torch.cat([last, pixel_values])
+        is_new = (rows[1:] != rows[:-1]).flatten(1).any(1)  # (B,) or (B - 1,) if there is no last image
+        is_new = is_new if len(last) else torch.cat([is_new.new_ones(1), is_new])
+        grids = [] if grid is None else [grid]
+        if is_new.any():
+            grids.append(self.model.get_grid_features(pixel_values[is_new]))
+        grids = torch.cat(grids)
+        self._last_image = pixel_values[-1:], grids[-1:]
+        return grids, is_new.cumsum(0) - (0 if len(last) else 1)
 
     def postprocess(self, model_outputs, top_k: int = 5) -> list[dict[str, Any]]:
         logits = model_outputs["logits"][0].float()  # (num_labels,)

@@ -19,6 +19,7 @@ from .attention_clippo import ClippoAttention
 from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .grid_clippo import GridFeaturesMixin
 from .initialization_clippo import initialize_tower_module
 from .model_card_clippo import model_card
 from .packing_clippo import Part
@@ -78,7 +79,7 @@ class ClippoVisionOutput(BaseModelOutputWithPooling):
         return tuple(self[field.name] for field in fields(self) if field.name in self)
 
 
-class ClippoPreTrainedModel(PreTrainedModel):
+class ClippoPreTrainedModel(GridFeaturesMixin, PreTrainedModel):
     """Base class of all CLIPPO models: loading, saving, initialisation, features of transformers that they support.
 
     A new head derives from it and holds its tower as `vision_model`, so that it loads the weights of any checkpoint.

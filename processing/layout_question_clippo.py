@@ -1,4 +1,4 @@
-"""Layouts of a question and its image on one canvas.
+"""Layouts of a question and its image, on one canvas or on two.
 
 *Image-and-Language Understanding from Pixels Only* (section on visual question answering) draws the question at the top
 of the image and gives no details. The official code has no such layout. All details are this project's own.
@@ -11,7 +11,7 @@ import numpy as np
 from .canvas_clippo import MAX_GLYPH_WIDTH, ROW_HEIGHT, Overflow, one_of, report_overflow
 from .rendering_clippo import TextRenderer
 
-PLACES = ("top", "bottom", "side", "overlay")
+PLACES = ("top", "bottom", "side", "overlay", "two_canvas")
 PICTURES = ("squash", "fit")
 
 
@@ -22,7 +22,8 @@ class QuestionLayout:
     Args:
         place: "top" and "bottom" give the question as many whole text rows as it needs, over the full width, and the
             image the rest of the height. "side" gives the question a column at the left. "overlay" gives the image the
-            whole canvas, and the question covers only the area of its ink.
+            whole canvas, and the question covers only the area of its ink. "two_canvas" gives question and image a
+            canvas each, for models with fusion layers; the other fields have no effect then.
         picture: "squash" fills the rest whatever the proportions of the image, as the official image preprocessing
             does. "fit" keeps the proportions and centres the image on the background of rendered text.
         min_rows: Text rows that "top" and "bottom" keep free for every question. With `min_rows == max_rows` all

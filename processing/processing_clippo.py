@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict
 
+import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME
@@ -88,7 +89,7 @@ class ClippoProcessor(ProcessorMixin):
             images: One image or several, in any form that `ClippoImageProcessor` takes.
             text: One string or several, as `ClippoTokenizer` takes them.
             questions: One string or several: one for each image, many for one image, or a list of them for each image.
-                Each question is drawn on one canvas with its image.
+                Each question is drawn on one canvas with its image, or with the layout "two_canvas" on its own.
             question_layout: As in the constructor, for this call. A dict changes single fields.
             **kwargs: Options of either part (`return_tensors`, `size`, `canvas_format`, ...), or `images_kwargs={...}`
                 and `text_kwargs={...}`.
@@ -96,7 +97,9 @@ class ClippoProcessor(ProcessorMixin):
         Returns:
             `BatchFeature`. With images it has `pixel_values` (N, 3, H, W), float32 in [-1, 1]. With text it has
             `text_pixel_values` (M, 1, H, W), uint8 unless the tokenizer has another format. With questions
-            `pixel_values` has one canvas for each of them; `canvas_format="uint8"` leaves it uint8.
+            `pixel_values` has one canvas for each of them; `canvas_format="uint8"` leaves it uint8. With the layout
+            "two_canvas" it has the images, `text_pixel_values` the questions, and `image_index` int64 (M,) the image of
+            each question where their numbers differ.
 
         Raises:
             ValueError: Neither images nor text are given, or questions come without images or with options that
@@ -119,8 +122,12 @@ class ClippoProcessor(ProcessorMixin):
             raise ValueError("There are questions but no images; pass images= to draw them on.")
         if text is not None:
             raise ValueError("text= and questions= do not go together; a question is drawn on the canvas of its image.")
+        layout = QuestionLayout.from_options(getattr(self, "question_layout", None))
+        layout = QuestionLayout.from_options(question_layout, layout)
         of_images, of_text = (kwargs.get(name) or {} for name in ("images_kwargs", "text_kwargs"))
         canvas_format = canvas_format or of_text.get("canvas_format")
+        if layout.place == "two_canvas":
+            return self._on_two_canvases(images, questions, canvas_format, **kwargs)
         fixed = {"size", "do_resize", "do_center_crop", "crop_size"} & {*kwargs, *of_images}
         if self.image_processor.do_center_crop:
             fixed.add("do_center_crop")
@@ -138,15 +145,38 @@ class ClippoProcessor(ProcessorMixin):
         tensor_type = options.pop("return_tensors", None)
         if canvas_format is not None:
             options |= dict.fromkeys(("do_rescale", "do_normalize"), canvas_format == "float")
-        layout = QuestionLayout.from_options(getattr(self, "question_layout", None))
         canvases = draw_questions(
             self.tokenizer.renderer,
             self.image_processor,
             *pair_questions(images, questions),
-            QuestionLayout.from_options(question_layout, layout),
+            layout,
             overflow or self.tokenizer.overflow,
             **options,
         )
-        if canvas_format == "uint8" and canvases.dtype != "uint8":
-            raise ValueError("canvas_format='uint8' needs images of whole numbers, 0..255, but one has floats.")
+        if canvas_format == "uint8":
+            _check_whole(canvases.dtype)
         return BatchFeature({"pixel_values": canvases if tensor_type else list(canvases)}, tensor_type=tensor_type)
+
+    def _on_two_canvases(self, images, questions, canvas_format, **kwargs) -> BatchFeature:
+        """Images, questions, and the image of each question where several are about one image."""
+        images, questions = pair_questions(images, questions)
+        number: dict[int, int] = {}  # id of an image object -> its number among the different ones
+        index = [number.setdefault(id(image), len(number)) for image in images]
+        different = [images[index.index(i)] for i in range(len(number))]
+        merged = self._merge_kwargs(ClippoProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        of_images, of_text = dict(merged["images_kwargs"]), dict(merged["text_kwargs"])
+        if canvas_format is not None:
+            of_text["canvas_format"] = canvas_format
+            if canvas_format != "packed":
+                of_images |= dict.fromkeys(("do_rescale", "do_normalize"), canvas_format == "float")
+        data = {**self.tokenizer(questions, **of_text), **self.image_processor(different, **of_images)}
+        if canvas_format == "uint8":
+            _check_whole(data["pixel_values"][0].dtype)
+        if len(different) < len(images):
+            data["image_index"] = np.array(index)
+        return BatchFeature(data, tensor_type=of_images.get("return_tensors"))
+
+
+def _check_whole(dtype) -> None:
+    if not str(dtype).endswith("uint8"):
+        raise ValueError("canvas_format='uint8' needs images of whole numbers, 0..255, but one has floats.")

@@ -116,8 +116,11 @@ def run_without_package(tasks: list[dict], cwd) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def folders(save_tiny):
-    """A model with packed text and skipped blank patches, a text classifier, a tower, a VQA model."""
+    """Models: packed text and skipped patches, a text classifier, a tower, questions on one canvas and on two."""
+    fused = save_tiny(clippo.ClippoForVisualQuestionAnswering, id2label=ANSWERS, num_fusion_layers=1)
+    clippo.ClippoProcessor.from_pretrained(fused, question_layout="two_canvas").save_pretrained(fused)
     return {
+        "fused": fused,
         "model": save_tiny(canvas_format="packed", skip_blank_patches=True),
         "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3),
         "tower": save_tiny(clippo.ClippoVisionModel),
@@ -159,6 +162,7 @@ def answers(folders, photo_files, tmp_path_factory):
             "pipelines": ["visual-question-answering"],
         },
     }
+    work["fused"] = work["answers"]
     inputs = {"photos": photo_files, "labels": LABELS, "texts": TEXTS}
     cwd = tmp_path_factory.mktemp("first")
     saved = {name: str(cwd / name) for name in work}
@@ -224,9 +228,10 @@ def test_the_tower_sees_what_the_package_sees(answers, folders, photos):
             assert got[0] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_answers_come_under_the_old_task_name(answers, folders, photos):
-    expected = pipeline("clippo-visual-question-answering", model=folders["answers"])(photos, "what is it?")
-    for answer in answers["answers"]:
+@pytest.mark.parametrize("name", ["answers", "fused"])
+def test_answers_come_under_the_old_task_name(answers, folders, photos, name):
+    expected = pipeline("clippo-visual-question-answering", model=folders[name])(photos, "what is it?")
+    for answer in answers[name]:
         assert answer["pipeline"] == "transformers_modules:ClippoVisualQuestionAnsweringPipeline"
         for got, wanted in zip(answer["visual-question-answering"], expected, strict=True):
             assert [entry["answer"] for entry in got] == [entry["answer"] for entry in wanted]

@@ -30,6 +30,13 @@ def expected(folder, images, questions):
     return [dict(zip(ANSWERS.values(), row, strict=True)) for row in scores.tolist()]
 
 
+def expected_of(ask, image, question):
+    with torch.no_grad():
+        inputs = ask.processor(images=image, questions=question, return_tensors="pt")
+        scores = ask.model(**inputs).logits[0].softmax(-1)
+    return dict(zip(ANSWERS.values(), scores.tolist(), strict=True))
+
+
 def check(answers, scores):
     assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
     assert {a["answer"]: a["score"] for a in answers} == pytest.approx(scores, abs=1e-5)
@@ -107,3 +114,26 @@ def test_what_cannot_be_answered_is_said(folder, photos):
         ask(photos[0], "what?", top_k=0)
     with pytest.raises(TypeError, match="no option 'topk'"):
         ask(photos[0], "what?", topk=3)
+
+
+def test_two_canvases_and_an_image_that_is_read_once(save_tiny, photos, tmp_path):
+    fields = dict(id2label=ANSWERS, initializer_range=1.0, num_fusion_layers=1, skip_blank_patches=True)
+    folder = save_tiny(clippo.ClippoForVisualQuestionAnswering, **fields)
+    clippo.ClippoProcessor.from_pretrained(folder, question_layout="two_canvas").save_pretrained(tmp_path)
+    clippo.ClippoForVisualQuestionAnswering.from_pretrained(folder).save_pretrained(tmp_path)
+    ask, read = pipeline(TASK, str(tmp_path)), []
+    get_grid_features = ask.model.get_grid_features
+    ask.model.get_grid_features = lambda pixels: read.append(len(pixels)) or get_grid_features(pixels)
+    images, questions = [photos[i] for i in (0, 0, 1, 1, 0)], ["a?", "is it red?", "a?", "b?", "a?"]
+    scores = expected(tmp_path, images, questions)
+    for batch_size, parts in ((1, [1, 1, 1]), (2, [1, 1, 1]), (5, [3])):
+        read.clear()
+        for answer, score in zip(ask(images, questions, batch_size=batch_size), scores, strict=True):
+            check(answer, score)
+        assert read == parts
+    read.clear()
+    ask(photos[0], ["a?", "b?", "c?"])
+    assert read == [1]
+    with torch.no_grad():
+        ask.model.vision_model.embeddings.position_embedding.add_(1)  # the grid of the last call is not used again
+    check(ask(photos[0], "c?"), expected_of(ask, photos[0], "c?"))

@@ -219,3 +219,31 @@ def test_places_and_fields_are_checked_once():
     base = QuestionLayout("bottom", max_rows=3)
     assert QuestionLayout.from_options({"min_rows": 2}, base) == QuestionLayout("bottom", min_rows=2, max_rows=3)
     assert QuestionLayout.from_options(None, base) is base
+
+
+def test_two_canvases_are_those_of_the_two_parts_bit_for_bit(processor):
+    options = dict(question_layout="two_canvas", return_tensors="np")
+    for canvas_format in ("uint8", "float", "packed"):
+        got = processor(images=PICTURES, questions=QUESTIONS, canvas_format=canvas_format, **options)
+        assert set(got) == {"pixel_values", "text_pixel_values"}
+        text = processor.tokenizer.render(QUESTIONS, canvas_format=canvas_format).canvases
+        np.testing.assert_array_equal(got["text_pixel_values"], text)
+        values = got["pixel_values"] / np.float32(255) * 2 - 1 if canvas_format == "uint8" else got["pixel_values"]
+        expected = processor.image_processor(PICTURES, return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(values, expected, atol=1e-6)
+        assert got["pixel_values"].dtype == (np.uint8 if canvas_format == "uint8" else np.float32)
+    cropped = processor(images=PICTURES, questions=QUESTIONS, do_center_crop=True, crop_size=[HEIGHT, WIDTH], **options)
+    assert cropped["pixel_values"].shape == (3, 3, HEIGHT, WIDTH)  # an image alone may be cropped
+    floats = np.zeros((3, 20, 20), np.float32)
+    with pytest.raises(ValueError, match="needs images of whole numbers"):
+        processor(images=floats, questions="what?", canvas_format="uint8", **options)
+
+
+def test_an_image_stands_once_for_all_its_questions(processor):
+    options = dict(question_layout="two_canvas", return_tensors="np")
+    got = processor(images=PICTURES[:2], questions=[["a?"], ["b?", "c?"]], **options)
+    assert len(got["pixel_values"]) == 2 and len(got["text_pixel_values"]) == 3
+    assert got["image_index"].tolist() == [0, 1, 1]
+    same = processor(images=[PICTURES[0], PICTURES[1], PICTURES[1]], questions=["a?", "b?", "c?"], **options)
+    assert all(np.array_equal(same[name], got[name]) for name in got)
+    assert processor(images=PICTURES[0], questions=["a?", "b?"], **options)["image_index"].tolist() == [0, 0]
