@@ -34,6 +34,7 @@ COMMANDS = {
     "export": Command("clippo.conversion.command:main_export", "Prepare a trained folder for publication."),
     "export onnx": Command("clippo.integrations.onnx_command:main", "Write ONNX graphs: fp32, fp16, int8."),
     "prepare": Command("clippo.data.prepare:main", "Write a data set of the recipes to data/NAME."),
+    "build sentences": Command("clippo.data.reading_corpus:main", "Build the texts that a reader learns from."),
     "build": Command("clippo.emoji.command:main", "Build the emoji data set, the demo gallery or phrases."),
 }
 
