@@ -16,8 +16,10 @@ BOUNDS = {
     "patch_size": (1, 2**10),
     "num_channels": (1, 2**10),
     "projection_dim": (1, 2**16),
+    "num_experts": (0, 2**12),
 }
 IMAGE_TOWERS = ("shared", "separate", "locked")
+ROUTER_COEFFICIENTS = ("importance", "load", "z", "local_entropy", "global_entropy")
 MAX_PATCHES = 2**16  # of a canvas; 4096 x 4096 pixels with patches of 16
 
 
@@ -155,6 +157,52 @@ class ConfigChecks:
             raise ValueError(
                 f"logit_scale_max={self.logit_scale_max} is not positive; give a positive number, or None."
             )
+
+    def validate_experts(self):
+        """Check number and places of the experts."""
+        if not self.num_experts:
+            if self.expert_layers is not None:
+                raise ValueError(
+                    f"expert_layers={list(self.expert_layers)} without experts; set num_experts or leave it out."
+                )
+            return
+        if not 1 <= self.num_experts_per_tok <= self.num_experts:
+            raise ValueError(
+                f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts} is not possible; "
+                f"give a number from 1 to {self.num_experts}."
+            )
+        wrong = [block for block in self.expert_layers or () if not 0 <= block < self.num_hidden_layers]
+        if wrong or not self.expert_blocks:
+            raise ValueError(
+                f"expert_layers={self.expert_layers} names no block or one that does not exist; the "
+                f"{self.num_hidden_layers} blocks are 0 to {self.num_hidden_layers - 1}."
+            )
+        if self.expert_capacity_factor is not None and not 0 < self.expert_capacity_factor < math.inf:
+            raise ValueError(
+                f"expert_capacity_factor={self.expert_capacity_factor} is not positive; give 1.0 or more, or None for "
+                "experts without a limit."
+            )
+
+    def validate_router(self):
+        """Check noise, weights and thresholds of the router losses."""
+        if not 0 <= self.router_noise_std < math.inf:
+            raise ValueError(f"router_noise_std={self.router_noise_std} is negative or not finite; V-MoE uses 1.0.")
+        for name in ROUTER_COEFFICIENTS:
+            value = getattr(self, f"router_{name}_coef")
+            pair = [value, value] if isinstance(value, int | float) else list(value)
+            if len(pair) != 2 or ("entropy" not in name and pair[0] is not value):
+                raise ValueError(f"router_{name}_coef={value} must be a number, or [images, texts] for an entropy.")
+            if not all(0 <= weight < math.inf for weight in pair):
+                raise ValueError(f"router_{name}_coef={value} is negative or not finite; give 0 or more.")
+        if self.router_load_coef and not self.router_noise_std:
+            raise ValueError("router_load_coef needs noise in the router; set router_noise_std (V-MoE: 1.0).")
+        for name in ("router_min_image_experts", "router_min_text_experts"):
+            value = getattr(self, name)
+            if not 0 <= value <= self.num_experts:
+                raise ValueError(
+                    f"{name}={value} sets a threshold above ln {self.num_experts}, the largest entropy of "
+                    f"num_experts={self.num_experts}; give a number from 0 to {self.num_experts}."
+                )
 
 
 __all__ = ["ConfigChecks"]

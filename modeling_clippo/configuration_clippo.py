@@ -108,6 +108,22 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         position_embedding_init: Initial positions of a new model. "normal" is the official initialisation. With
             "sincos2d" neighbouring positions start alike; this option is not in the paper.
         initializer_range: Standard deviation of new classification heads.
+        num_experts: Experts in the blocks of `expert_layers`, where they take the place of the MLP. 0 means no experts.
+        num_experts_per_tok: Experts that the router chooses for each token. LIMoE uses 1.
+        expert_layers: Numbers of the blocks with experts, from 0. None means every second block: 1, 3, 5, ...
+        expert_capacity_factor: Limit of the tokens of one expert in training, as a multiple of an even share. Tokens
+            above it skip the MLP. None means no limit, so that a canvas does not depend on its batch.
+        expert_batch_priority: With a capacity, whether tokens with larger gates come first.
+        router_noise_std: Noise of the router's logits in training, divided by the number of experts. V-MoE uses 1.0.
+        router_importance_coef: Weight of the loss that balances the sums of the gates.
+        router_load_coef: Weight of the loss that balances the numbers of tokens. It needs noise.
+        router_z_coef: Weight of the loss that keeps the logits small.
+        router_local_entropy_coef: Weight of the mean entropy of a token, or [images, texts].
+        router_global_entropy_coef: Weight of the thresholded entropy of the mean token, or [images, texts].
+        router_min_image_experts: Experts that images shall use; the threshold of the global loss is its logarithm. 0
+            means that images have no global loss.
+        router_min_text_experts: The same for texts.
+        output_router_logits: Return the router's logits with every output of the tower.
         pad_token_id: Unused. `Trainer` aligns it with the tokenizer and finds nothing to change.
 
     Source: big_vision `models/vit.py`, `models/proj/clippo/one_tower.py`, `configs/proj/clippo/train_clippo.py`.
@@ -133,6 +149,9 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         "text_model_output",
         "hidden_states",
         "attentions",
+        "aux_loss",
+        "expert_tokens",
+        "router_logits",
     ]
 
     hidden_size: int = 768
@@ -161,6 +180,20 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     image_embed_dim: int | None = None
     position_embedding_init: str = "normal"
     initializer_range: float | int = 0.02
+    num_experts: int = 0
+    num_experts_per_tok: int = 1
+    expert_layers: list[int] | tuple[int, ...] | None = None
+    expert_capacity_factor: float | int | None = None
+    expert_batch_priority: bool = True
+    router_noise_std: float | int = 0.0
+    router_importance_coef: float | int = 0.0
+    router_load_coef: float | int = 0.0
+    router_z_coef: float | int = 0.0
+    router_local_entropy_coef: float | int | list[float | int] | tuple[float | int, ...] = 0.0
+    router_global_entropy_coef: float | int | list[float | int] | tuple[float | int, ...] = 0.0
+    router_min_image_experts: int = 0
+    router_min_text_experts: int = 0
+    output_router_logits: bool = False
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
@@ -221,6 +254,13 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     def image_tower_is_foreign(self) -> bool:
         """True if image vectors come from another model and are given."""
         return self.image_tower != "shared" and not self.has_image_model
+
+    @property
+    def expert_blocks(self) -> tuple[int, ...]:
+        """Numbers of the blocks with experts."""
+        if not self.num_experts:
+            return ()
+        return tuple(range(1, self.num_hidden_layers, 2) if self.expert_layers is None else self.expert_layers)
 
     @property
     def canvas_size(self) -> tuple[int, int]:

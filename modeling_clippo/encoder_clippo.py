@@ -10,7 +10,9 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_clippo import ClippoAttention
+from .experts_clippo import ClippoSparseMLP
 from .packing_clippo import PackedSequence
+from .router_losses_clippo import TokenGroups, token_groups
 
 
 class ClippoMLP(nn.Module):
@@ -27,14 +29,19 @@ class ClippoMLP(nn.Module):
 
 
 class ClippoEncoderLayer(GradientCheckpointingLayer):
-    """One pre-LN block. LayerNorm comes before each branch; the residual stream itself is not normalised."""
+    """One pre-LN block. LayerNorm comes before each branch; the residual stream itself is not normalised.
 
-    def __init__(self, config):
+    Args:
+        config: Model config.
+        experts: Whether experts take the place of the MLP.
+    """
+
+    def __init__(self, config, experts: bool = False):
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = ClippoAttention(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = ClippoMLP(config)
+        self.mlp = ClippoSparseMLP(config) if experts else ClippoMLP(config)
 
     def forward(
         self,
@@ -42,15 +49,21 @@ class ClippoEncoderLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | None = None,
         modality: str | None = "image",
         packed: PackedSequence | None = None,
+        token_groups: TokenGroups | None = None,
         **kwargs,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """(B, T, D) -> (B, T, D), or (1, T, D) -> (1, T, D) for a packed sequence, whose parts have a modality each.
 
-        All parameters are shared, so `modality` changes nothing here.
+        With experts and token groups that ask for statistics, those of the router come second. All parameters are
+        shared, so `modality` changes nothing here.
         """
         attended, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask, packed=packed, **kwargs)
         hidden_states = hidden_states + attended
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))  # (B, T, D)
+        if not isinstance(self.mlp, ClippoSparseMLP):
+            return hidden_states + self.mlp(self.layer_norm2(hidden_states))  # (B, T, D)
+        change, statistics = self.mlp(self.layer_norm2(hidden_states), token_groups)
+        hidden_states = hidden_states + change
+        return hidden_states if statistics is None else (hidden_states, statistics)
 
 
 class ClippoEncoder(nn.Module):
@@ -59,8 +72,9 @@ class ClippoEncoder(nn.Module):
     def __init__(self, config, num_layers: int | None = None):
         super().__init__()
         self.config = config
+        sparse = config.expert_blocks if num_layers is None else ()
         number = config.num_hidden_layers if num_layers is None else num_layers
-        self.layers = nn.ModuleList([ClippoEncoderLayer(config) for _ in range(number)])
+        self.layers = nn.ModuleList([ClippoEncoderLayer(config, i in sparse) for i in range(number)])
 
     def forward(
         self,
@@ -68,6 +82,7 @@ class ClippoEncoder(nn.Module):
         padding_mask: torch.Tensor | None = None,
         modality: str | None = "image",
         packed: PackedSequence | None = None,
+        router_statistics: list[torch.Tensor] | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """Apply all blocks.
@@ -77,13 +92,20 @@ class ClippoEncoder(nn.Module):
             padding_mask: bool (B, T), False for tokens that no token attends to. None means that there is no padding.
             modality: "image" or "text" for the whole batch. None for a packed sequence.
             packed: Layout of a packed sequence, for hidden_states (1, T, D).
+            router_statistics: List to which the statistics of each router are added. None: they are not computed.
             kwargs: Options of the attention function.
         """
         mask = None
         if packed is None:
             mask = create_bidirectional_mask(self.config, inputs_embeds=hidden_states, attention_mask=padding_mask)
+        if self.config.num_experts:
+            wanted = router_statistics is not None
+            kwargs["token_groups"] = token_groups(hidden_states, modality, packed, padding_mask, wanted)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, modality, packed, **kwargs)
+            output = layer(hidden_states, mask, modality, packed, **kwargs)
+            hidden_states, *statistics = output if isinstance(output, tuple) else (output,)
+            if statistics:
+                router_statistics.extend(statistics)
         return hidden_states
 
 

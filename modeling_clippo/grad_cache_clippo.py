@@ -16,22 +16,24 @@ Batch = tuple[torch.Tensor, str]  # pixel values of canvases (B, ...), and their
 # torch.compile would unroll all parts into one graph, and its own checkpointing does not restore the random numbers.
 # Left out of the graph, this function calls an `encode` that is compiled once.
 @torch.compiler.disable(recursive=False)
-def grad_cache(encode: Callable[[list[Batch]], torch.Tensor], parts: list[list[Batch]]) -> torch.Tensor:
+def grad_cache(
+    encode: Callable[[list[Batch]], tuple[torch.Tensor, ...]], parts: list[list[Batch]]
+) -> list[tuple[torch.Tensor, ...]]:
     """Encode parts one after the other, and each again in backward.
 
     Data-parallel wrappers see one forward and one backward pass.
 
     Args:
-        encode: Batches of b canvases in all -> (b, E). It is called twice with the same random numbers and under the
-            same autocast, and must compute the same both times.
+        encode: Batches of b canvases in all -> (b, E), and perhaps further tensors. It is called twice with the same
+            random numbers and under the same autocast, and must compute the same both times.
         parts: Of `cut_batches`.
 
     Returns:
-        (B, E), the rows of all parts.
+        Output of `encode` for each part.
     """
     # The second pass runs to its end, not only to the last tensor that backward needs: FSDP2 frees the parameters of a
     # module in a hook after its forward, which an early stop would skip.
-    return torch.cat([checkpoint(encode, part, use_reentrant=False, early_stop=False) for part in parts])
+    return [checkpoint(encode, part, use_reentrant=False, early_stop=False) for part in parts]
 
 
 def cut_batches(batches: Sequence[Batch], lengths: torch.Tensor, budget: int) -> list[list[Batch]]:

@@ -8,6 +8,7 @@ from transformers import initialization as init
 
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttention, ClippoAttentionPoolingHead, ClippoMLP
+from .experts_clippo import ClippoExperts, ClippoRouter
 from .fusion_clippo import ClippoFusion, ClippoGridProjection
 
 
@@ -57,6 +58,14 @@ def initialize_tower_module(module: nn.Module, hidden_size: int) -> None:
         for layer in (module.fc1, module.fc2):
             init.xavier_uniform_(layer.weight)
             init.normal_(layer.bias, std=1e-6)
+    elif isinstance(module, ClippoRouter):
+        lecun_normal(module.weight)
+    elif isinstance(module, ClippoExperts):
+        # Xavier for each expert alone; the function of torch would count the experts as fans.
+        limit = math.sqrt(6 / sum(module.up_proj.shape[1:]))
+        for kernel, bias in ((module.up_proj, module.up_proj_bias), (module.down_proj, module.down_proj_bias)):
+            init.uniform_(kernel, -limit, limit)
+            init.normal_(bias, std=1e-6)
     elif isinstance(module, ClippoAttentionPoolingHead):
         # Flax counts the fans of (1, 1, D) as 1 and D; torch would count D and D.
         limit = math.sqrt(6 / (1 + hidden_size))

@@ -60,6 +60,18 @@ def image_tower_note(class_name: str, config) -> str:
     return f"\n## Image tower\n\n{note}\n"
 
 
+def active_parameters(config, parameters: int) -> int:
+    """Parameters that one token meets: those of the experts that its routers do not choose are left out.
+
+    Args:
+        config: `ClippoConfig` of the model.
+        parameters: Number of all parameters.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    expert = 2 * width * inner + inner + width
+    return parameters - len(config.expert_blocks) * (config.num_experts - config.num_experts_per_tok) * expert
+
+
 def model_card(class_name: str, config, parameters: int) -> str:
     """Write the card as Markdown with the hub's front matter, from the weights and the config alone.
 
@@ -74,6 +86,11 @@ def model_card(class_name: str, config, parameters: int) -> str:
         task, use = "feature-extraction", VECTORS_USE
     height, width = config.canvas_size
     sigmoid = SIGMOID_NOTE if config.loss_type == "sigmoid" and "zero-shot" in use else ""
+    experts = ""
+    if config.num_experts:
+        places = ", ".join(map(str, config.expert_blocks))
+        active = active_parameters(config, parameters)
+        experts = f"\n| experts | {config.num_experts} in blocks {places}; {active:,} active parameters |"
     blank = "skipped" if config.skip_blank_patches else "computed like all others"
     return f"""---
 library_name: transformers
@@ -97,7 +114,7 @@ pillow and freetype-py are needed.
 
 | | |
 |---|---|
-| parameters | {parameters:,} |
+| parameters | {parameters:,} |{experts}
 | width, depth, heads | {config.hidden_size}, {config.num_hidden_layers}, {config.num_attention_heads} |
 | canvas, patch (pixels) | {height} x {width}, {config.patch_size} |
 | text patches without ink | {blank} |

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 from transformers.utils.generic import maybe_autocast
 
 from .classification_clippo import ClippoForImageClassification, ClippoForSequenceClassification
@@ -24,7 +24,10 @@ from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pixels_clippo import is_bit_packed, is_exporting
 from .question_answering_clippo import ClippoForVisualQuestionAnswering
+from .router_losses_clippo import auxiliary_loss, router_sums, sum_over_processes
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -42,6 +45,10 @@ class ClippoOutput(ModelOutput):
         loss_per_pair: float32 (B_t,), with the loss: mean of both directions, detached.
         hit_per_pair: float32 (B_t,), with the loss: 1, 0.5 or 0, the share of the two directions in which the partner
             has the highest score among all rows of the loss. Its mean is R@1 in the batch.
+        aux_loss: Scalar, in a training step of a model with experts: the weighted losses of the routers, which `loss`
+            contains.
+        expert_tokens: float32 (blocks with experts, 2, experts), in such a step: the tokens that chose each expert, of
+            the images and of the texts of this process, detached.
 
     Example:
         >>> import clippo, torch
@@ -61,6 +68,8 @@ class ClippoOutput(ModelOutput):
     vision_model_output: ClippoVisionOutput | None = None
     loss_per_pair: torch.Tensor | None = None
     hit_per_pair: torch.Tensor | None = None
+    aux_loss: torch.Tensor | None = None
+    expert_tokens: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
@@ -223,12 +232,15 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
 
         batches = [(pixel_values, "image"), (first_text_pixel_values, "text"), (text_pixel_values, "text")]
         batches = [batch for batch in batches if batch[0] is not None]
+        if learning and return_loss and self.config.num_experts:
+            kwargs["router_statistics"] = []
         # The loss needs pooled vectors only; putting the tokens back on their canvases would cost memory for nothing.
         features, outputs = self._embed_sides(batches, pooled_only=learning and return_loss, **kwargs)
         features = [vectors.to(features[-1].device) for vectors in given] + features
         scores = self._score(
             torch.cat(features[:-1]), features[-1], return_loss, with_logits=not (return_loss and learning)
         )
+        scores |= self._router_scores(kwargs.get("router_statistics"), scores["loss"])
         vision_output = outputs[0] if outputs and pixel_values is not None else None
         text_output = outputs[-1] if outputs else None
         return ClippoOutput(**scores, text_model_output=text_output, vision_model_output=vision_output)
@@ -299,10 +311,35 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
             raise ValueError(
                 f"micro_batch_size={micro_batch_size} encodes nothing; set 1 or more, or None for one pass."
             )
+        if self.config.expert_capacity_factor is not None:
+            logger.warning_once(
+                f"expert_capacity_factor={self.config.expert_capacity_factor} drops tokens in each micro-batch, so "
+                "loss and gradients are not those of the whole batch; set it to None for exact micro-batches."
+            )
         rows, columns = self.config.patch_grid
         parts = cut_batches(batches, self.vision_model.count_patches(batches), micro_batch_size * rows * columns)
-        features = grad_cache(lambda part: torch.cat(self._embed(part, pooled_only=True, **kwargs)[0]), parts)
-        return list(features.split([len(values) for values, _ in batches]))
+        collected = kwargs.pop("router_statistics", None)
+
+        def encode(part: list[Batch]) -> tuple[torch.Tensor, ...]:
+            statistics = None if collected is None else []
+            features, _ = self._embed(part, pooled_only=True, router_statistics=statistics, **kwargs)
+            return torch.cat(features), *(statistics or ())
+
+        features, *statistics = zip(*grad_cache(encode, parts), strict=True)
+        if collected is not None:
+            collected.extend(sum(block) for block in statistics)
+        return list(torch.cat(features).split([len(values) for values, _ in batches]))
+
+    def _router_scores(
+        self, statistics: list[torch.Tensor] | None, loss: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | None]:
+        """Fields of `ClippoOutput` for the routers, from the statistics of the blocks in all passes of a step."""
+        if not statistics:
+            return {}
+        blocks = len(self.config.expert_blocks)
+        own = torch.stack(statistics).unflatten(0, (-1, blocks)).sum(0)  # (L, 2, 3 + 3 E)
+        aux_loss = auxiliary_loss(sum_over_processes(own), self.config)
+        return {"loss": loss + aux_loss, "aux_loss": aux_loss, "expert_tokens": router_sums(own.detach()).assigned}
 
     def _score(
         self, image_features: torch.Tensor, text_features: torch.Tensor, return_loss: bool, with_logits: bool

@@ -19,6 +19,8 @@ try:
 except ImportError:  # a saved folder may meet an older PyTorch than this package requires
     varlen_attn = None
 
+MODALITIES = ("image", "text")
+
 # Canvases of similar length share a padded attention call. The number of calls depends on the number of canvases and
 # not on their lengths, and so does the number of operations of a step.
 PADDED_GROUPS, CANVASES_PER_GROUP = 4, 4

@@ -19,14 +19,19 @@ from .attention_clippo import ClippoAttention
 from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
+from .experts_clippo import ClippoRouter
 from .grid_clippo import GridFeaturesMixin
 from .initialization_clippo import initialize_tower_module
 from .model_card_clippo import model_card
-from .packing_clippo import Part
+from .packing_clippo import MODALITIES, Part
 from .pixels_clippo import is_exporting
 
-MODALITIES = ("image", "text")
-OPTIONS = ("output_hidden_states", "output_attentions", "return_dict")  # keywords of every forward pass
+OPTIONS = (
+    "output_hidden_states",
+    "output_attentions",
+    "output_router_logits",
+    "return_dict",
+)  # keywords of every forward pass
 
 
 def closed_keywords(method: Callable) -> Callable:
@@ -62,6 +67,7 @@ class ClippoVisionOutput(BaseModelOutputWithPooling):
             skipped they are (B, M, D), the kept patches of each canvas in reading order and then padding.
         attentions: (B, heads, N, N) or (B, heads, M, M) of each block, if asked for.
         kept_patches: bool (B, N), True for the patches that were computed. None when no patch was skipped.
+        router_logits: float32 (B, N, E) or (B, M, E) of each block with experts, if asked for.
 
     Example:
         >>> import clippo, torch
@@ -73,6 +79,7 @@ class ClippoVisionOutput(BaseModelOutputWithPooling):
     """
 
     kept_patches: torch.Tensor | None = None
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in the order of their definition."""
@@ -118,10 +125,16 @@ class ClippoPreTrainedModel(GridFeaturesMixin, PreTrainedModel):
         "hidden_states": ClippoEncoderLayer,
         # The layer name keeps the pooling head's attention, which is of another shape, out of the list.
         "attentions": OutputRecorder(ClippoAttention, index=1, layer_name="self_attn"),
+        "router_logits": ClippoRouter,
     }
     # The losses are means over the batch. Trainer must not divide them by a number of items, or gradient accumulation
     # is wrong.
     accepts_loss_kwargs = False
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        # The default reads the source of this module, finds no decorator, and chooses the slow "eager" in silence.
+        return True
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -226,6 +239,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         pixel_values: torch.Tensor,
         interpolate_pos_encoding: bool = False,
         modality: str = "image",
+        router_statistics: list[torch.Tensor] | None = None,
         **kwargs,
     ) -> ClippoVisionOutput:
         """Embed a batch of images or of rendered texts.
@@ -236,7 +250,10 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
             modality: "image" or "text". With `config.skip_blank_patches`, patches of text that equal the background
                 are skipped. The result for one canvas does not depend on the others in the batch.
-            kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `return_dict`.
+            router_statistics: List to which the sums for the router losses are added, one tensor for each block with
+                experts. None: they are not computed.
+            kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `output_router_logits`,
+                `return_dict`.
 
         Returns:
             `ClippoVisionOutput`.
@@ -244,13 +261,15 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         Raises:
             ValueError: The modality is not known; the pixel values are not accepted.
         """
-        return self.encode([(pixel_values, modality)], interpolate_pos_encoding, **kwargs)[0]
+        batch = (pixel_values, modality)
+        return self.encode([batch], interpolate_pos_encoding, router_statistics=router_statistics, **kwargs)[0]
 
     def encode(
         self,
         batches: Sequence[tuple[torch.Tensor, str]],
         interpolate_pos_encoding: bool = False,
         pooled_only: bool = False,
+        router_statistics: list[torch.Tensor] | None = None,
         **kwargs,
     ) -> list[ClippoVisionOutput]:
         """Embed several batches of images and rendered texts in one pass, as one packed sequence.
@@ -259,6 +278,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             batches: Pixel values and their modality, "image" or "text".
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
             pooled_only: Return pooled vectors only.
+            router_statistics: As in `forward`.
             kwargs: As in `forward`. With hidden states or attentions, batch follows batch, each padded to its longest
                 canvas, because hooks record what the blocks compute. So it is in an exported model, and where the
                 attention function cannot pack.
@@ -274,14 +294,16 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             raise ValueError(f"modality={unknown[0]!r} is not known; choose {' or '.join(map(repr, MODALITIES))}.")
         backend = self.embeddings.packed_backend()
         if backend is None or is_exporting() or self.records(**kwargs):
+            kwargs["router_statistics"] = router_statistics
             return [self._encode_whole(batch, interpolate_pos_encoding, **kwargs) for batch in batches]
         tokens, packed = self.embeddings(batches, interpolate_pos_encoding, backend)
         if len(packed.parts) == 1 and packed.parts[0].place is None:  # one batch of which every patch is computed
             tokens = tokens[0].unflatten(0, (-1, packed.max_patches))  # (B, N, D)
-            hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1])
+            hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1], router_statistics=router_statistics)
             hidden_states = hidden_states.flatten(0, 1)
         else:
-            hidden_states = self.post_layernorm(self.encoder(tokens, None, None, packed))  # (1, T, D)
+            hidden_states = self.encoder(tokens, None, None, packed, router_statistics)
+            hidden_states = self.post_layernorm(hidden_states)  # (1, T, D)
             pooled = self.head(hidden_states, packed=packed)
             hidden_states = hidden_states[0]
         pooled = pooled.split([part.canvases for part in packed.parts])
@@ -292,8 +314,8 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         ]
 
     def records(self, **kwargs) -> bool:
-        """Return True if hidden states or attentions are asked for, by keyword or by the config."""
-        names = ("output_hidden_states", "output_attentions")
+        """Return True if hidden states, attentions or router logits are asked for, by keyword or by the config."""
+        names = ("output_hidden_states", "output_attentions", "output_router_logits")
         return any(kwargs.get(name, getattr(self.config, name)) for name in names)
 
     @torch.no_grad()

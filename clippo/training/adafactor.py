@@ -24,10 +24,18 @@ EPSILON = 1e-30  # added to the squared gradient
 MIN_FACTORED_SIZE = 32
 
 
-def own_layout(parameter: torch.Tensor) -> Layout:
-    """Layout of a parameter that the official model lacks: its own shape, a matrix transposed as a Dense kernel."""
-    order = range(parameter.ndim)
-    return tuple(parameter.shape), tuple(reversed(order) if parameter.ndim == 2 else order)
+def own_layout(parameter: torch.Tensor, stacked: bool = False) -> Layout:
+    """Layout of a parameter that the official model lacks: its own shape, a matrix transposed as a Dense kernel.
+
+    Args:
+        parameter: Parameter of any shape.
+        stacked: Whether the first axis counts experts. The other axes then have the layout of one expert's parameter.
+    """
+    order = list(range(parameter.ndim))
+    first = int(stacked)
+    if parameter.ndim - first == 2:
+        order[first:] = reversed(order[first:])
+    return tuple(parameter.shape), tuple(order)
 
 
 def official_layouts(model: nn.Module) -> dict[str, Layout]:
@@ -50,7 +58,7 @@ def official_layouts(model: nn.Module) -> dict[str, Layout]:
         if weight is not None and math.prod(weight.shape) == parameter.numel():
             layouts[name] = tuple(weight.shape[axis] for axis in weight.axes), weight.axes
         else:
-            layouts[name] = own_layout(parameter)
+            layouts[name] = own_layout(parameter, stacked=".experts." in name)
     return layouts
 
 

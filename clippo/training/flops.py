@@ -3,7 +3,8 @@
 Only matrix products are counted, two FLOPs a multiply-add, as in the convention of model FLOPs utilisation (MFU).
 LayerNorm, softmax, activations and the loss add little, and the matrix units do not compute them.
 
-Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channels, E projection width.
+Letters: D width, M MLP width, L blocks, T patches read, P patch side, C channels, E projection width. Experts count as
+often as a token visits one.
 """
 
 import torch
@@ -33,7 +34,10 @@ def flops_per_image(config: ClippoConfig, patches: float | None = None) -> float
     projections = 4 * 2 * tokens * width * width  # query, key, value, out
     attention = 2 * 2 * tokens * tokens * width  # scores, weighted sum
     mlp = 2 * 2 * tokens * width * mlp_width
-    blocks = config.num_hidden_layers * (projections + attention + mlp)
+    sparse = len(config.expert_blocks)
+    router = 2 * tokens * width * config.num_experts
+    mlps = (config.num_hidden_layers - sparse) * mlp + sparse * (config.num_experts_per_tok * mlp + router)
+    blocks = config.num_hidden_layers * (projections + attention) + mlps
     # The pooling head has one query, but a key and a value for every token.
     head = 2 * 2 * (tokens + 1) * width * width + 2 * 2 * tokens * width + 2 * 2 * width * mlp_width
     return embedding + blocks + head + 2 * width * config.projection_dim

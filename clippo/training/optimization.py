@@ -138,7 +138,8 @@ def rsqrt_scheduler(
 
 def decay_parameter_names(model: nn.Module) -> list[str]:
     """Returns kernels only, as big_vision's `.*/kernel$`: no bias, LayerNorm, position, probe, temperature."""
-    return [name for name, p in model.named_parameters() if name.endswith(".weight") and p.ndim >= 2]
+    kernels = (".weight", ".up_proj", ".down_proj")  # the last two are the stacked kernels of experts
+    return [name for name, p in model.named_parameters() if name.endswith(kernels) and p.ndim >= 2]
 
 
 def create_optimizer(

@@ -19,6 +19,7 @@ from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training.adafactor import local_part
 from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.endless import StopWorkers, make_endless
+from clippo.training.expert_meters import ExpertMeters
 from clippo.training.finetuning import EvalDataMixin, require_finite
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
 from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
@@ -77,7 +78,8 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
 
     It adds to Trainer's logs: `logit_scale` (the multiplier of the cosines), `in_batch_R@1`, `pairs_per_second` and
     `data_wait` since the last log, `mfu` where the device's peak is known, `image_text_loss` and `text_text_loss` in a
-    mixture, and `skipped` (number of rows skipped so far) once there are any. All numbers are over all processes.
+    mixture, and `skipped` (number of rows skipped so far) once there are any. A model with experts adds those of
+    `ExpertMeters`. All numbers are over all processes.
 
     Args:
         eval_collator: Replaces the data collator in evaluation, where images are not augmented.
@@ -135,7 +137,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         self.add_callback(StopWorkers())
         if hasattr(self.train_dataset, "skip_batches"):
             self.add_callback(StreamResume(self.train_dataset))
-        self.meters = TrainingMeters()
+        self.meters, self.expert_meters = TrainingMeters(), ExpertMeters(self.model.config.expert_blocks)
         self._peak = peak_flops(self.args.device)
         # The filter would replace a loss that is not finite by an average of the past and continue.
         self.args.logging_nan_inf_filter = False
@@ -233,6 +235,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
             image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0
             flops = self._flops(inputs) if self._peak else 0.0
             self.meters.update(outputs["loss_per_pair"], outputs["hit_per_pair"], image_rows, skipped, flops)
+            self.expert_meters.update(outputs.get("expert_tokens"))
         return (loss, outputs) if return_outputs else loss
 
     def _flops(self, inputs: dict[str, Any]) -> float:
@@ -268,6 +271,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
             if read:
                 self.skipped_rows.add(read.pop("pairs"), read.pop("skipped"))
             logs.update(read)
+            logs.update(self.expert_meters.read(lambda sums: self.accelerator.reduce(sums, "sum")))
             if self.skipped_rows.skipped:
                 logs["skipped"] = self.skipped_rows.skipped
             scale = self.accelerator.unwrap_model(self.model).logit_scale.detach()

@@ -71,3 +71,11 @@ def test_the_card_of_a_sigmoid_model_gives_its_own_scores(tmp_path):
     assert names["scores"].sum() < 0.5  # softmax scores would add up to 1
     tiny_model().save_pretrained(tmp_path / "softmax")
     assert "sigmoid" not in (tmp_path / "softmax" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_a_model_with_experts_has_its_active_parameters(tmp_path):
+    dense, model = tiny_model(), tiny_model(num_experts=8)
+    model.save_pretrained(tmp_path)
+    active = dense.num_parameters() + 8 * 32  # the router of one block
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"| experts | 8 in blocks 1; {active:,} active parameters |" in card

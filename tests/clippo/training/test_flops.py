@@ -49,3 +49,11 @@ def test_training_is_three_times_that_but_for_the_gradient_of_the_pixels():
 def test_the_published_cost_of_b16():
     """timm counts 17.58 G multiply-adds for ViT-B/16 and 17.73 G for SigLIP's, which pools by MAP as well."""
     assert flops_per_image(ClippoConfig()) / 2 == pytest.approx(17.73e9, rel=0.01)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_experts_count_as_often_as_a_token_visits_one(number):
+    """Grouped products are not counted by the counter, so one expert a token is compared with the dense model."""
+    dense, sparse = ClippoConfig(**SHAPE), ClippoConfig(**SHAPE, num_experts=8, num_experts_per_tok=number)
+    mlp, router = 4 * 196 * 32 * 80, 2 * 196 * 32 * 8
+    assert flops_per_image(sparse) - flops_per_image(dense) == (number - 1) * mlp + router
