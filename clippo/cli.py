@@ -35,6 +35,7 @@ COMMANDS = {
     "export onnx": Command("clippo.integrations.onnx_command:main", "Write ONNX graphs: fp32, fp16, int8."),
     "prepare": Command("clippo.data.prepare:main", "Write a data set of the recipes to data/NAME."),
     "build sentences": Command("clippo.data.reading_corpus:main", "Build the texts that a reader learns from."),
+    "build pictograms": Command("clippo.pictograms.command:main", "Build the pictogram data set of icons and emoji."),
     "build": Command("clippo.emoji.command:main", "Build the emoji data set, the demo gallery or phrases."),
 }
 

@@ -25,6 +25,7 @@ ALLOWED = {
     "clippo.conversion": {"modeling_clippo", "processing", "clippo"},
     "clippo.data": {"processing", "emoji", "clippo"},
     "clippo.emoji": {"modeling_clippo", "processing", "data", "evaluation", "clippo"},
+    "clippo.pictograms": {"modeling_clippo", "processing", "data", "emoji", "evaluation", "visualization", "clippo"},
     "clippo.evaluation": {"modeling_clippo", "processing", "data", "emoji", "visualization", "clippo"},
     # command.py alone needs evaluation and tasks
     "clippo.visualization": {"modeling_clippo", "processing", "data", "evaluation", "tasks", "clippo"},

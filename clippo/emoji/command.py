@@ -11,11 +11,12 @@ from clippo.data.phrases import write_phrases
 from clippo.emoji.build import build_emoji_dataset
 from clippo.emoji.gallery import build_gallery
 
-USAGE = """usage: clippo build {emoji,gallery,phrases} ...
+USAGE = """usage: clippo build {emoji,gallery,phrases,pictograms} ...
 
-  emoji    Build the emoji data set from Noto Color Emoji and Unicode CLDR.
-  gallery  Write the images and queries of the demo, a small part of the emoji data set.
-  phrases  Cut documents into phrases in several views, a source for text pretraining.
+  emoji       Build the emoji data set from Noto Color Emoji and Unicode CLDR.
+  gallery     Write the images and queries of the demo, a small part of the emoji data set.
+  phrases     Cut documents into phrases in several views, a source for text pretraining.
+  pictograms  Build the pictogram data set of icons and emoji from npm packages.
 
 `clippo build NAME --help` lists the options."""
 
