@@ -20,6 +20,7 @@ from transformers import (  # noqa: E402 - needs the path above
     AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoModelForVisualQuestionAnswering,
     AutoModelForZeroShotImageClassification,
@@ -31,6 +32,7 @@ from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
 from clippo import _moved  # noqa: E402
 from clippo.modeling_clippo import (  # noqa: E402
     ClippoConfig,
+    ClippoForConditionalGeneration,
     ClippoForImageClassification,
     ClippoForSequenceClassification,
     ClippoForVisualQuestionAnswering,
@@ -48,6 +50,7 @@ AutoModelForZeroShotImageClassification.register(ClippoConfig, ClippoModel, exis
 AutoModelForImageClassification.register(ClippoConfig, ClippoForImageClassification, exist_ok=True)
 AutoModelForSequenceClassification.register(ClippoConfig, ClippoForSequenceClassification, exist_ok=True)
 AutoModelForVisualQuestionAnswering.register(ClippoConfig, ClippoForVisualQuestionAnswering, exist_ok=True)
+AutoModelForImageTextToText.register(ClippoConfig, ClippoForConditionalGeneration, exist_ok=True)
 AutoFeatureExtractor.register(ClippoConfig, ClippoImageProcessor, exist_ok=True)
 AutoImageProcessor.register(ClippoConfig, image_processor_classes={"pil": ClippoImageProcessor}, exist_ok=True)
 AutoTokenizer.register(ClippoConfig, ClippoTokenizer, exist_ok=True)
@@ -69,12 +72,14 @@ ClippoVisionModel.register_for_auto_class("AutoModel")
 ClippoForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 ClippoForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 ClippoForVisualQuestionAnswering.register_for_auto_class("AutoModelForVisualQuestionAnswering")
+ClippoForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
 ClippoImageProcessor.register_for_auto_class("AutoImageProcessor")
 ClippoTokenizer.register_for_auto_class("AutoTokenizer")
 ClippoProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = [
     "ClippoConfig",
+    "ClippoForConditionalGeneration",
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
     "ClippoForVisualQuestionAnswering",

@@ -2,6 +2,8 @@
 
 from .configuration_clippo import ClippoConfig
 from .modeling_clippo import (
+    ClippoDecoder,
+    ClippoForConditionalGeneration,
     ClippoForImageClassification,
     ClippoForSequenceClassification,
     ClippoForVisualQuestionAnswering,
@@ -15,6 +17,8 @@ from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline
 
 __all__ = [
     "ClippoConfig",
+    "ClippoDecoder",
+    "ClippoForConditionalGeneration",
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
     "ClippoForVisualQuestionAnswering",

@@ -17,6 +17,9 @@ BOUNDS = {
     "num_channels": (1, 2**10),
     "projection_dim": (1, 2**16),
     "num_experts": (0, 2**12),
+    "num_decoder_layers": (0, 2**10),
+    "decoder_vocab_size": (1, 2**20),
+    "decoder_max_length": (1, 2**16),
 }
 IMAGE_TOWERS = ("shared", "separate", "locked")
 ROUTER_COEFFICIENTS = ("importance", "load", "z", "local_entropy", "global_entropy")

@@ -31,6 +31,7 @@ AUTO_MAP = {
     "AutoModelForImageClassification": "modeling_clippo.ClippoForImageClassification",
     "AutoModelForSequenceClassification": "modeling_clippo.ClippoForSequenceClassification",
     "AutoModelForVisualQuestionAnswering": "modeling_clippo.ClippoForVisualQuestionAnswering",
+    "AutoModelForImageTextToText": "modeling_clippo.ClippoForConditionalGeneration",
 }
 TOWER_AUTO_MAP = {**AUTO_MAP, "AutoModel": "modeling_clippo.ClippoVisionModel"}  # of a folder with a tower alone
 
@@ -124,7 +125,11 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
             means that images have no global loss.
         router_min_text_experts: The same for texts.
         output_router_logits: Return the router's logits with every output of the tower.
-        pad_token_id: Unused. `Trainer` aligns it with the tokenizer and finds nothing to change.
+        num_decoder_layers: Number of blocks of a decoder that writes text. 0 means that there is none.
+        decoder_vocab_size: Number of ids that the decoder knows. 384 are the byte ids of ByT5 with its extra ids.
+        decoder_max_length: Largest number of ids of a text, its end included.
+        pad_token_id: Start and padding of generated text. `Trainer` aligns it with the tokenizer and finds nothing to
+            change.
 
     Source: big_vision `models/vit.py`, `models/proj/clippo/one_tower.py`, `configs/proj/clippo/train_clippo.py`.
 
@@ -152,6 +157,13 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         "aux_loss",
         "expert_tokens",
         "router_logits",
+        "past_key_values",
+        "encoder_last_hidden_state",
+        "encoder_hidden_states",
+        "encoder_attentions",
+        "decoder_hidden_states",
+        "decoder_attentions",
+        "cross_attentions",
     ]
 
     hidden_size: int = 768
@@ -194,6 +206,9 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     router_min_image_experts: int = 0
     router_min_text_experts: int = 0
     output_router_logits: bool = False
+    num_decoder_layers: int = 0
+    decoder_vocab_size: int = 384
+    decoder_max_length: int = 256
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
@@ -208,6 +223,7 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
             # Saved again, they would run their code for a person who trusts the new folder.
             logger.warning("Dropped from the config, since clippo does not define them: %s.", ", ".join(foreign))
         super().__post_init__(**kwargs)
+        self.is_encoder_decoder = self.num_decoder_layers > 0  # `generate` asks for it
         if pipelines and not foreign:
             # A copy, because `pipeline` replaces names in it by classes.
             self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES["ClippoForVisualQuestionAnswering"])
@@ -244,6 +260,21 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         else:
             output["custom_pipelines"] = copy.deepcopy(pipelines)
         return output
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ClippoConfig":
+        """This config. For the decoder alone, a copy in which `num_hidden_layers` counts its blocks: so caches do."""
+        if not decoder or encoder or not self.num_decoder_layers:
+            return self
+        config = copy.copy(self)
+        config.num_hidden_layers = self.num_decoder_layers
+        return config
+
+    @property
+    def vocab_size(self) -> int:
+        """`decoder_vocab_size` under the name that `generate` reads. Without a decoder there is no such attribute."""
+        if not self.num_decoder_layers:
+            raise AttributeError("A model without decoder has no vocabulary; set num_decoder_layers.")
+        return self.decoder_vocab_size
 
     @property
     def has_image_model(self) -> bool:

@@ -18,6 +18,8 @@ from transformers.utils.generic import maybe_autocast
 
 from .classification_clippo import ClippoForImageClassification, ClippoForSequenceClassification
 from .configuration_clippo import ClippoConfig
+from .decoder_clippo import ClippoDecoder
+from .generation_clippo import ClippoForConditionalGeneration
 from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .image_side_clippo import ImageSide
 from .loss_clippo import ContrastiveLoss, contrastive_loss
@@ -374,6 +376,8 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
 
 
 __all__ = [
+    "ClippoDecoder",
+    "ClippoForConditionalGeneration",
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
     "ClippoForVisualQuestionAnswering",

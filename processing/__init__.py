@@ -1,5 +1,6 @@
 """Strings and images to tensors. Import it as `clippo.processing`, or simply from `clippo`."""
 
+from .bytes_clippo import ByteStreamer
 from .canvas_clippo import RenderedText, RenderOptions
 from .fonts_clippo import FontChain
 from .image_processing_clippo import ClippoImageProcessor
@@ -9,6 +10,7 @@ from .rendering_clippo import TextRenderer
 from .tokenization_clippo import ClippoTokenizer
 
 __all__ = [
+    "ByteStreamer",
     "ClippoImageProcessor",
     "ClippoProcessor",
     "ClippoTokenizer",

@@ -9,6 +9,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Text
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .auto_map_clippo import warn_of_foreign_entries
+from .bytes_clippo import to_labels, to_text
 from .canvas_clippo import CanvasFormat, Overflow
 from .image_processing_clippo import ClippoImageProcessor, ClippoImageProcessorKwargs
 from .layout_question_clippo import QuestionLayout, draw_questions, pair_questions
@@ -80,8 +81,10 @@ class ClippoProcessor(ProcessorMixin):
         """
         return cls(ClippoImageProcessor(size=size), ClippoTokenizer(canvas_size=size, **tokenizer_kwargs))
 
-    def __call__(self, images=None, text=None, questions=None, question_layout=None, **kwargs) -> BatchFeature:
-        """Prepares images, texts or both; or images with questions drawn on them.
+    def __call__(
+        self, images=None, text=None, questions=None, question_layout=None, targets=None, **kwargs
+    ) -> BatchFeature:
+        """Prepares images, texts or both; or images with questions drawn on them; and texts to be generated.
 
         Images and texts belong together by position. For zero-shot classification their numbers may differ.
 
@@ -91,6 +94,7 @@ class ClippoProcessor(ProcessorMixin):
             questions: One string or several: one for each image, many for one image, or a list of them for each image.
                 Each question is drawn on one canvas with its image, or with the layout "two_canvas" on its own.
             question_layout: As in the constructor, for this call. A dict changes single fields.
+            targets: One string or several that the model learns to generate. They may be given alone.
             **kwargs: Options of either part (`return_tensors`, `size`, `canvas_format`, ...), or `images_kwargs={...}`
                 and `text_kwargs={...}`.
 
@@ -99,12 +103,15 @@ class ClippoProcessor(ProcessorMixin):
             `text_pixel_values` (M, 1, H, W), uint8 unless the tokenizer has another format. With questions
             `pixel_values` has one canvas for each of them; `canvas_format="uint8"` leaves it uint8. With the layout
             "two_canvas" it has the images, `text_pixel_values` the questions, and `image_index` int64 (M,) the image of
-            each question where their numbers differ.
+            each question where their numbers differ. With targets it has `labels`, int64 (N, L): byte ids, 1 at the
+            end, then -100. They are tensors whatever `return_tensors` says.
 
         Raises:
             ValueError: Neither images nor text are given, or questions come without images or with options that
                 they do not take.
         """
+        if targets is not None:
+            return self._with_targets(targets, images, text, questions, question_layout, **kwargs)
         if questions is not None:
             return self._with_questions(images, text, questions, question_layout, **kwargs)
         if images is None and text is None:
@@ -116,6 +123,21 @@ class ClippoProcessor(ProcessorMixin):
         if images is not None:
             data.update(self.image_processor(images, **merged["images_kwargs"]))
         return BatchFeature(data)
+
+    def _with_targets(self, targets, images, text, questions, question_layout, **kwargs) -> BatchFeature:
+        inputs = BatchFeature({})
+        if images is not None or text is not None or questions is not None:
+            inputs = self(images, text, questions, question_layout, **kwargs)
+        labels = to_labels([targets] if isinstance(targets, str) else list(targets))
+        return BatchFeature({**inputs, **BatchFeature({"labels": labels}, tensor_type="pt")})
+
+    def batch_decode(self, sequences, **kwargs) -> list[str]:
+        """Converts byte ids (B, L) of `generate` to texts. Keywords of other tokenizers have no effect."""
+        return [self.decode(ids) for ids in sequences]
+
+    def decode(self, token_ids, **kwargs) -> str:
+        """Converts byte ids (L,) to a text, up to the end id. Bytes that are not UTF-8 become U+FFFD."""
+        return to_text(token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids)
 
     def _with_questions(self, images, text, questions, question_layout, canvas_format=None, **kwargs) -> BatchFeature:
         if images is None:
