@@ -36,6 +36,7 @@ from clippo.modeling_clippo import (  # noqa: E402
     ClippoForImageClassification,
     ClippoForSequenceClassification,
     ClippoForVisualQuestionAnswering,
+    ClippoImageTextToTextPipeline,
     ClippoModel,
     ClippoVisionModel,
     ClippoVisualQuestionAnsweringPipeline,
@@ -63,6 +64,12 @@ PIPELINE_REGISTRY.register_pipeline(
     pt_model=(AutoModelForVisualQuestionAnswering,),
     type="multimodal",
 )
+PIPELINE_REGISTRY.register_pipeline(
+    "clippo-image-text-to-text",
+    pipeline_class=ClippoImageTextToTextPipeline,
+    pt_model=(AutoModelForImageTextToText,),
+    type="multimodal",
+)
 
 # Every save_pretrained, also that of Trainer, then writes the code beside the weights. The saved folder opens with
 # trust_remote_code=True where this package is not installed.
@@ -84,6 +91,7 @@ __all__ = [
     "ClippoForSequenceClassification",
     "ClippoForVisualQuestionAnswering",
     "ClippoImageProcessor",
+    "ClippoImageTextToTextPipeline",
     "ClippoModel",
     "ClippoProcessor",
     "ClippoTokenizer",

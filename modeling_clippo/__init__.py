@@ -14,6 +14,7 @@ from .modeling_clippo import (
     ClippoVisionOutput,
 )
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline
+from .pipeline_generation_clippo import ClippoImageTextToTextPipeline
 
 __all__ = [
     "ClippoConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "ClippoForImageClassification",
     "ClippoForSequenceClassification",
     "ClippoForVisualQuestionAnswering",
+    "ClippoImageTextToTextPipeline",
     "ClippoModel",
     "ClippoOutput",
     "ClippoPreTrainedModel",

@@ -44,7 +44,14 @@ CUSTOM_PIPELINES = {
             "pt": ["AutoModelForVisualQuestionAnswering"],
             "type": "multimodal",
         }
-    }
+    },
+    "ClippoForConditionalGeneration": {
+        "image-text-to-text": {
+            "impl": "pipeline_generation_clippo.ClippoImageTextToTextPipeline",
+            "pt": ["AutoModelForImageTextToText"],
+            "type": "multimodal",
+        }
+    },
 }
 
 
@@ -226,7 +233,8 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         self.is_encoder_decoder = self.num_decoder_layers > 0  # `generate` asks for it
         if pipelines and not foreign:
             # A copy, because `pipeline` replaces names in it by classes.
-            self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES["ClippoForVisualQuestionAnswering"])
+            known = {task: entry for several in CUSTOM_PIPELINES.values() for task, entry in several.items()}
+            self.custom_pipelines = copy.deepcopy({task: known[task] for task in pipelines})
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):

@@ -1,8 +1,8 @@
 """ClippoForConditionalGeneration: the tower reads images and drawn prompts, and a decoder writes bytes.
 
-PaLI (arXiv 2209.06794) generates text from an image and a text. Here the text of the prompt is drawn, so the model reads
-pixels only. Its output alphabet are the byte ids of ByT5 (arXiv 2105.13626): 0 padding and start, 1 end, 2 unknown,
-3 + byte. Both are choices of this project.
+PaLI (arXiv 2209.06794) generates text from an image and a text. Here the prompt is drawn, so the model reads pixels
+only. Its output alphabet are the byte ids of ByT5 (arXiv 2105.13626): 0 padding and start, 1 end, 2 unknown, 3 + byte.
+Both are choices of this project.
 """
 
 import torch
@@ -31,7 +31,8 @@ def gather_kept(hidden_states: torch.Tensor, kept: torch.Tensor) -> tuple[torch.
 
     Example:
         >>> import torch
-        >>> states, mask = gather_kept(torch.arange(6.0).view(2, 3, 1), torch.tensor([[True, False, True], [False, True, False]]))
+        >>> kept = torch.tensor([[True, False, True], [False, True, False]])
+        >>> states, mask = gather_kept(torch.arange(6.0).view(2, 3, 1), kept)
         >>> states[..., 0].tolist(), mask.tolist()
         ([[0.0, 2.0], [4.0, 3.0]], [[True, True], [True, False]])
     """
@@ -150,8 +151,8 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             raise ValueError("No input; pass pixel_values (images), text_pixel_values (drawn prompts) or both.")
         if len(batches) == 2 and len(pixel_values) != len(text_pixel_values):
             raise ValueError(
-                f"There are {len(pixel_values)} images and {len(text_pixel_values)} drawn texts; give one text for each "
-                "image."
+                f"There are {len(pixel_values)} images and {len(text_pixel_values)} drawn texts; give one text for "
+                "each image."
             )
         if self.vision_model.records(**kwargs):
             kwargs["interpolate_pos_encoding"] = interpolate_pos_encoding
@@ -294,7 +295,8 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
 
         Example:
             >>> import clippo, torch
-            >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, num_decoder_layers=1, image_size=32)
+            >>> shape = dict(num_hidden_layers=1, num_decoder_layers=1, image_size=32)
+            >>> config = clippo.ClippoConfig.from_preset("Ti/16", **shape)
             >>> model = clippo.ClippoForConditionalGeneration(config).eval()
             >>> labels = clippo.ClippoProcessor.from_size(32)(targets=["yes", "no"])["labels"]
             >>> model.score_texts(labels, pixel_values=torch.zeros(3, 3, 32, 32)).shape

@@ -5,6 +5,7 @@ PIPELINE_TAGS = {
     "ClippoVisionModel": "image-feature-extraction",
     "ClippoForImageClassification": "image-classification",
     "ClippoForSequenceClassification": "text-classification",
+    "ClippoForConditionalGeneration": "image-text-to-text",
 }
 
 EXAMPLES = {
@@ -12,6 +13,7 @@ EXAMPLES = {
     "image-feature-extraction": 'pipe("photo.jpg", pool=True)',
     "image-classification": 'pipe("photo.jpg")',
     "text-classification": 'pipe("What a day!")',
+    "image-text-to-text": 'pipe("photo.jpg", "caption en")',
 }
 
 

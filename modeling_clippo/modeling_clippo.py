@@ -24,6 +24,7 @@ from .grad_cache_clippo import Batch, cut_batches, grad_cache
 from .image_side_clippo import ImageSide
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
+from .pipeline_generation_clippo import ClippoImageTextToTextPipeline  # noqa: F401 - likewise
 from .pixels_clippo import is_bit_packed, is_exporting
 from .question_answering_clippo import ClippoForVisualQuestionAnswering
 from .router_losses_clippo import auxiliary_loss, router_sums, sum_over_processes

@@ -9,7 +9,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Text
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .auto_map_clippo import warn_of_foreign_entries
-from .bytes_clippo import to_labels, to_text
+from .bytes_clippo import ByteStreamer, to_labels, to_text
 from .canvas_clippo import CanvasFormat, Overflow
 from .image_processing_clippo import ClippoImageProcessor, ClippoImageProcessorKwargs
 from .layout_question_clippo import QuestionLayout, draw_questions, pair_questions
@@ -138,6 +138,10 @@ class ClippoProcessor(ProcessorMixin):
     def decode(self, token_ids, **kwargs) -> str:
         """Converts byte ids (L,) to a text, up to the end id. Bytes that are not UTF-8 become U+FFFD."""
         return to_text(token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids)
+
+    def streamer(self) -> ByteStreamer:
+        """Makes a streamer for `generate`."""
+        return ByteStreamer()
 
     def _with_questions(self, images, text, questions, question_layout, canvas_format=None, **kwargs) -> BatchFeature:
         if images is None:

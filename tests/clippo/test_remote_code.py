@@ -71,6 +71,9 @@ for task in json.loads(sys.argv[1]):
             answer["pipeline"] = origin(pipe)
         elif name == "image-feature-extraction":
             answer[name] = pipe(photos, pool=True)
+        elif name == "image-text-to-text":
+            answer[name] = pipe(photos, "caption en", max_new_tokens=5)
+            answer["pipeline"] = origin(pipe)
         else:
             answer[name] = pipe(photos)
     answers.append(answer)
@@ -84,7 +87,6 @@ AUTO = [
     "AutoModelForImageClassification",
     "AutoModelForSequenceClassification",
     "AutoModelForVisualQuestionAnswering",
-    "AutoModelForImageTextToText",
     "AutoTokenizer",
     "AutoImageProcessor",
     "AutoProcessor",
@@ -127,6 +129,7 @@ def folders(save_tiny):
         "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3),
         "tower": save_tiny(clippo.ClippoVisionModel),
         "answers": save_tiny(clippo.ClippoForVisualQuestionAnswering, id2label=ANSWERS),
+        "writer": save_tiny(clippo.ClippoForConditionalGeneration, num_decoder_layers=1, decoder_max_length=16),
     }
 
 
@@ -163,6 +166,11 @@ def answers(folders, photo_files, tmp_path_factory):
             "save": ["AutoModelForVisualQuestionAnswering", "AutoProcessor"],
             "pipelines": ["visual-question-answering"],
         },
+        "writer": {
+            "auto": ["AutoModelForImageTextToText", "AutoProcessor"],
+            "save": ["AutoModelForImageTextToText", "AutoProcessor"],
+            "pipelines": ["image-text-to-text"],
+        },
     }
     work["fused"] = work["answers"]
     inputs = {"photos": photo_files, "labels": LABELS, "texts": TEXTS}
@@ -193,7 +201,7 @@ def test_a_saved_folder_has_the_code_of_its_classes(folders):
 
 
 def test_every_auto_class_comes_from_the_folder(answers):
-    for name in ("model", "head", "tower"):
+    for name in ("model", "head", "tower", "writer"):
         for answer in answers[name]:
             for asked, got in answer["classes"].items():
                 expected = CLASSES.get(asked)
@@ -238,3 +246,10 @@ def test_answers_come_under_the_old_task_name(answers, folders, photos, name):
         for got, wanted in zip(answer["visual-question-answering"], expected, strict=True):
             assert [entry["answer"] for entry in got] == [entry["answer"] for entry in wanted]
             assert [entry["score"] for entry in got] == pytest.approx([entry["score"] for entry in wanted], abs=1e-6)
+
+
+def test_texts_are_those_of_the_package(answers, folders, photos):
+    expected = pipeline("clippo-image-text-to-text", model=folders["writer"])(photos, "caption en", max_new_tokens=5)
+    for answer in answers["writer"]:
+        assert answer["pipeline"] == "transformers_modules:ClippoImageTextToTextPipeline"
+        assert answer["image-text-to-text"] == expected
