@@ -40,6 +40,7 @@ EXTRAS_REQUIRE = {
 # Adapters to other projects. They install many packages of their own, so `all` leaves them out.
 INTEGRATIONS = {
     "sentence-transformers": ["sentence-transformers>=6.2"],
+    "timm": ["timm>=1.0.20", "torchvision"],
     "search": ["faiss-cpu>=1.9"],
     "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.30", "sympy>=1.13"],
     "clip-benchmark": ["clip-benchmark>=1.6", "numpy<2.4"],  # its accuracy() calls float() on arrays of one axis

@@ -15,10 +15,10 @@ from clippo.data.grey_levels import images_as_levels
 class ContrastiveCollator:
     """Batches pairs for contrastive training.
 
-    It takes a list of {"image", "text"} and {"first_text", "text"}, with "seed" and "skipped" if they have them; other
-    keys are ignored. "text" is a string, or a list of K strings in every pair. Then the batch holds K sets of texts:
-    the first text of every pair, then the second ones, as `ClippoModel` expects them. A list of None, a batch that a
-    resumed stream skips, becomes an empty dictionary.
+    It takes a list of {"image", "text"} or {"vector", "text"}, and {"first_text", "text"}, with "seed" and "skipped" if
+    they have them; other keys are ignored. "text" is a string, or a list of K strings in every pair. Then the batch
+    holds K sets of texts: the first text of every pair, then the second ones, as `ClippoModel` expects them. A list of
+    None, a batch that a resumed stream skips, becomes an empty dictionary.
 
     Args:
         processor: `ClippoProcessor`; its tokenizer draws texts, its image processor reads images.
@@ -33,6 +33,7 @@ class ContrastiveCollator:
     Returns:
         A dictionary of
         `pixel_values`: uint8 (B_i, 3, H, W), if there are images, see `images_as_levels`. The model normalises them.
+        `image_embeds`: float32 (B_i, E), if there are vectors.
         `first_text_pixel_values`: First texts in the canvas format of the tokenizer, if there are any.
         `text_pixel_values`: Texts, those of images first.
         `return_loss`: True.
@@ -40,7 +41,7 @@ class ContrastiveCollator:
 
     Raises:
         KeyError: A pair lacks a key.
-        ValueError: Pairs have different numbers of texts.
+        ValueError: Pairs have different numbers of texts, or there are images and vectors.
 
     Example:
         >>> from PIL import Image
@@ -62,15 +63,20 @@ class ContrastiveCollator:
         if pairs and all(pair is None for pair in pairs):
             return {}
         for pair in pairs:
-            if "text" not in pair or not ("image" in pair or "first_text" in pair):
+            if "text" not in pair or not ("image" in pair or "vector" in pair or "first_text" in pair):
                 raise KeyError(
-                    f"The collator needs the keys text and image or first_text, a pair came with {', '.join(pair)}; "
-                    "with the Trainer set remove_unused_columns=False."
+                    f"The collator needs the keys text and image, vector or first_text, a pair came with "
+                    f"{', '.join(pair)}; with the Trainer set remove_unused_columns=False."
                 )
-        pairs = [pair for pair in pairs if "image" in pair] + [pair for pair in pairs if "image" not in pair]
+        pairs = sorted(pairs, key=lambda pair: "image" not in pair and "vector" not in pair)  # stable
         with_image = [pair for pair in pairs if "image" in pair]
-        first_texts = [pair["first_text"] for pair in pairs[len(with_image) :]]
+        vectors = [pair["vector"] for pair in pairs if "vector" in pair]
+        if with_image and vectors:
+            raise ValueError("A batch holds images and vectors; mix sources with vectors with pairs of texts only.")
+        first_texts = [pair["first_text"] for pair in pairs[len(with_image) + len(vectors) :]]
         batch = self._images(with_image) if with_image else {}
+        if vectors:
+            batch["image_embeds"] = torch.stack(vectors).float()
         if first_texts:
             batch["first_text_pixel_values"] = self._texts(first_texts)
         batch["text_pixel_values"] = self._texts(self._in_sets([pair["text"] for pair in pairs]))

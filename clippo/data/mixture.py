@@ -15,6 +15,7 @@ from clippo.data.sampling import KeyedDataset, KeyedSampler, SampleKey, as_key, 
 from clippo.data.sentences import RULES_VERSION
 from clippo.data.sources import Rows, open_source
 from clippo.data.specs import SourceSpec
+from clippo.data.vector_pairs import VectorSource
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class SourcePairs(KeyedDataset):
         rows: The source already opened; by default `open_source` opens it.
 
     Returns:
-        Items {"image", "text"} or {"first_text", "text"}; "text" is a list when an image has several texts. With
-        `sampling` also "seed" and "skipped", see `first_usable`.
+        Items {"image", "text"}, {"vector", "text"} or {"first_text", "text"}; "text" is a list when an image has
+        several texts. With `sampling` also "seed" and "skipped", see `first_usable`.
 
     Raises:
         ValueError: The source has no rows or streams, or `texts_per_image` does not fit its kind.
@@ -57,7 +58,10 @@ class SourcePairs(KeyedDataset):
         self.spec, self.sampling, self.texts_per_image = spec, sampling, texts_per_image
         if rows is None and spec.streaming:
             raise ValueError(f"{spec.name} is read by row numbers, which a stream does not have; set streaming: false.")
-        self.rows: Rows = open_source(spec) if rows is None else rows
+        self.vectors = VectorSource(spec) if spec.kind == "vectors" else None
+        if rows is None:
+            rows = open_source(spec) if self.vectors is None else self.vectors.open()
+        self.rows: Rows = rows
         if spec.text_column is not None:
             self.rows = _split_documents(spec, self.rows)
         if not len(self.rows):
@@ -90,6 +94,8 @@ class SourcePairs(KeyedDataset):
             cells = self.rows[row]
         except UnicodeDecodeError as error:  # a JSON file that is not UTF-8; nothing checks it before
             raise UnusableRow(f"broken text: {error}") from error
+        if self.vectors is not None:
+            return self.vectors.item(row, cells, generator, self.texts_per_image)
         if self.spec.kind == "image_text":
             return image_text_item(cells, self.spec, generator, self.texts_per_image)
         return text_text_item(cells, self.spec, generator)

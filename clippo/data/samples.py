@@ -181,6 +181,24 @@ def image_text_item(
     Raises:
         UnusableRow: The row has no caption, or no image that can be decoded.
     """
+    text = draw_captions(row, spec, generator, texts_per_image)
+    return {"image": read_image(row[spec.image_column]), "text": text}
+
+
+def draw_captions(
+    row: Mapping[str, Any], spec: SourceSpec, generator: np.random.Generator | None, texts_per_image: int = 1
+) -> str | list[str]:
+    """Caption of a row, or a list when it holds several.
+
+    Args:
+        row: Cells by column.
+        spec: Source of the row.
+        generator: Source of randomness; None takes the first caption, for evaluation.
+        texts_per_image: Captions to draw.
+
+    Raises:
+        UnusableRow: The row has no caption.
+    """
     by_column = captions_of(row, spec.caption_columns, spec.descriptive_only)
     if not by_column:
         raise UnusableRow("no caption" + (" that describes anything" if spec.descriptive_only else ""))
@@ -191,7 +209,7 @@ def image_text_item(
             by_column = [by_column[generator.integers(len(by_column))]]
         every = [text for texts in by_column for text in texts]
         texts = [every[i] for i in draw_several(len(every), texts_per_image, generator)]
-    return {"image": read_image(row[spec.image_column]), "text": texts[0] if len(texts) == 1 else texts}
+    return texts[0] if len(texts) == 1 else texts
 
 
 def text_text_item(row: Mapping[str, Any], spec: SourceSpec, generator: np.random.Generator | None) -> dict[str, Any]:

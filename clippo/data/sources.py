@@ -82,11 +82,12 @@ def load_rows(
     return rows
 
 
-def open_source(spec: SourceSpec) -> Rows:
+def open_source(spec: SourceSpec, all_columns: bool = False) -> Rows:
     """Open the source of a recipe, reduced to the columns that training reads.
 
     Args:
         spec: The source.
+        all_columns: Keep every column, after the same checks.
 
     Raises:
         FileNotFoundError, ConnectionError: The path matches no file, or the hub has no such data set.
@@ -96,10 +97,10 @@ def open_source(spec: SourceSpec) -> Rows:
     rows = load_rows(spec.path, split, spec.config, streaming=spec.streaming, name=spec.name)
     if spec.kind == "image_text":
         check_columns(rows, [spec.image_column], spec.name, nested=False)
-    every, rows = rows.features, _select(rows, spec.columns, spec.name)
+    every, selected = rows.features, _select(rows, spec.columns, spec.name)
     if every:
         _check_texts(spec, every)
-    return rows
+    return rows if all_columns else selected
 
 
 def check_columns(rows: Rows, columns: Iterable[str], name: str, nested: bool = True) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from huggingface_hub.dataclasses import StrictDataclassFieldValidationError, strict
 
-KINDS = ("image_text", "text_text")
+KINDS = ("image_text", "text_text", "vectors")
 Spec = TypeVar("Spec")
 
 
@@ -40,7 +40,8 @@ class SourceSpec:
 
     Args:
         path: File, glob, folder or hub name, see `load_rows`.
-        kind: "image_text", or "text_text" for pairs of texts.
+        kind: "image_text", "text_text" for pairs of texts, or "vectors" for texts with vectors that `clippo embed`
+            made of the same rows.
         name: Name in messages, the path by default.
         weight: Share of the batch; the weights of a mixture sum to 1.
         split: Split of a folder or of a data set on the hub.
@@ -54,6 +55,8 @@ class SourceSpec:
             for the title, description and tags of YFCC.
         descriptive_only: Drop captions that describe nothing (file names, dates, camera defaults).
         text_column: Column of documents, read as pairs of consecutive sentences (text-text).
+        vectors: Folder of the vectors.
+        key_column: Column with the keys of the vectors, where the rows are not those that were embedded.
         min_chars: Shortest sentence of such a pair.
         max_chars: Longest sentence of such a pair; the canvas would cut longer ones.
 
@@ -79,6 +82,8 @@ class SourceSpec:
     fields: str = "all"
     descriptive_only: bool = False
     text_column: str | None = None
+    vectors: str | None = None
+    key_column: str | None = None
     min_chars: int = 8
     max_chars: int = 200
 
@@ -95,10 +100,16 @@ class SourceSpec:
                 f"{self.name}: a text_text source takes text_column (documents) or caption_columns (several texts a "
                 "row), one of the two."
             )
-        if self.kind == "image_text" and not self.caption_columns:
-            raise ValueError(f"{self.name}: an image_text source needs caption_columns.")
+        if self.kind != "text_text" and not self.caption_columns:
+            raise ValueError(f"{self.name}: an {self.kind} source needs caption_columns.")
+        if self.kind == "vectors":
+            self._check_vectors()
+        else:
+            self._refuse(f"an {self.kind} source", "vectors", "key_column")
         if self.kind == "image_text":
             self._refuse("an image_text source", "text_column", "min_chars", "max_chars")
+        elif self.kind == "vectors":
+            self._refuse("texts with vectors", "text_column", "image_column", "min_chars", "max_chars")
         elif self.text_column is not None:
             self._refuse("documents", "fields", "descriptive_only", "image_column")
         else:
@@ -107,6 +118,12 @@ class SourceSpec:
             raise ValueError(
                 f"{self.name}: min_chars={self.min_chars} and max_chars={self.max_chars} must be a rising range from 1."
             )
+
+    def _check_vectors(self) -> None:
+        if self.vectors is None:
+            raise ValueError(f"{self.name}: a vectors source needs vectors, the folder that `clippo embed` wrote.")
+        if self.streaming:
+            raise ValueError(f"{self.name}: vectors belong to row numbers, which a stream lacks; leave out streaming.")
 
     def _refuse(self, what: str, *names: str) -> None:
         """Raise `ValueError` if an option is set that has no effect here."""

@@ -5,8 +5,6 @@ preprocessing and the bytes of its images or texts. After a change of any of the
 are never wrong.
 """
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -15,28 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.utils import logging
 
-from clippo.data.samples import image_bytes
+from clippo.data.fingerprints import digest
 
 logger = logging.get_logger(__name__)
 
 # Fields of a configuration that change no embedding.
 BOOKKEEPING = ("_name_or_path", "transformers_version", "auto_map", "architectures", "dtype", "name_or_path")
-
-
-def digest(*things: Any) -> str:
-    """Computes sha256 over bytes, strings, and all values that JSON can write."""
-    state = hashlib.sha256()
-    for thing in things:
-        if not isinstance(thing, bytes):
-            thing = json.dumps(thing, sort_keys=True, ensure_ascii=True, default=str).encode()
-        state.update(len(thing).to_bytes(8, "little"))  # so that ("ab", "c") is not ("a", "bc")
-        state.update(thing)
-    return state.hexdigest()
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:
@@ -63,6 +50,8 @@ def processor_fingerprint(processor: Any, **options) -> str:
         processor: `ClippoProcessor`.
         options: Keyword arguments of its calls.
     """
+    if hasattr(processor, "fingerprint"):  # of another model than CLIPPO
+        return processor.fingerprint(**options)
     images, tokenizer = processor.image_processor, processor.tokenizer
     told = {name: getattr(tokenizer, name, value) for name, value in tokenizer.init_kwargs.items()}
     told = {name: value for name, value in told.items() if name not in BOOKKEEPING}
@@ -70,23 +59,6 @@ def processor_fingerprint(processor: Any, **options) -> str:
     seen = processor(images=Image.fromarray(ramp.astype(np.uint8)), return_tensors="np", **options)["pixel_values"]
     read = processor(text="Abg, Ωж犬 1", return_tensors="np")["text_pixel_values"]
     return digest(images.to_dict(), told, options, np.asarray(seen).tobytes(), np.asarray(read).tobytes())
-
-
-def cell_fingerprint(cell: Any) -> str:
-    """Hashes one image cell: its file bytes if there are any, else its pixels.
-
-    Args:
-        cell: `{"bytes", "path"}`, bytes, a file name or address, a PIL image or an array.
-    """
-    content = image_bytes(cell)
-    if content is not None:
-        return digest(content)
-    array, look = np.asarray(cell), []
-    if isinstance(cell, Image.Image):
-        # Equal stored pixels look different with another orientation, palette or transparent colour.
-        look = [cell.mode, cell.getexif().get(ExifTags.Base.Orientation), cell.getpalette(None)]
-        look.append(repr(cell.info.get("transparency")))
-    return digest(look, str(array.dtype), list(array.shape), array.tobytes())
 
 
 class EmbeddingCache:

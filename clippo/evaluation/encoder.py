@@ -16,15 +16,9 @@ import torch
 from torch import distributed
 from tqdm.auto import tqdm
 
+from clippo.data.fingerprints import cell_fingerprint, digest
 from clippo.data.samples import UnusableRow, read_image
-from clippo.evaluation.cache import (
-    EmbeddingCache,
-    cell_fingerprint,
-    digest,
-    model_fingerprint,
-    processor_fingerprint,
-    texts_fingerprint,
-)
+from clippo.evaluation.cache import EmbeddingCache, model_fingerprint, processor_fingerprint, texts_fingerprint
 from clippo.modeling_clippo.modeling_clippo import normalize
 
 ITERATION = ("__iter__", "__getitem__")  # an object with one of these methods is a sequence

@@ -104,7 +104,8 @@ def _(dataset: PairMixture) -> dict[str, Any]:
 
 @describe_data.register
 def _(dataset: SourcePairs) -> dict[str, Any]:
-    return {"path": dataset.spec.path, **describe_data(dataset.rows)}
+    vectors = {} if dataset.vectors is None else {"vectors": dataset.vectors.vectors.about.fingerprint}
+    return {"path": dataset.spec.path, **vectors, **describe_data(dataset.rows)}
 
 
 @describe_data.register

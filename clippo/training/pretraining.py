@@ -31,8 +31,9 @@ from clippo.emoji import EmojiSpec, RandomView
 from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.processing import ClippoProcessor
-from clippo.surgery import inflate_patch_embedding, resize_canvas
+from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
+from clippo.training.given_vectors import check_vectors
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # Config fields that may change when training starts from a CLIPPO; its weights fix all others.
 CHANGEABLE = ("image_size", "num_channels", "skip_blank_patches", "logit_scale_max")
+# Fields that may change when image vectors come from another tower than before, see `grow`.
+IMAGE_SIDE = ("image_tower", "project_images", "image_embed_dim", "projection_dim")
 
 Data = tuple[Dataset | IterableDataset, Dataset | None, ContrastiveCollator, ContrastiveCollator]
 
@@ -73,6 +76,8 @@ def _load_initial_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProces
     processor = ClippoProcessor.from_pretrained(args.init_from)
     processor.tokenizer.canvas_format = args.canvas_format
     model = ClippoModel.from_pretrained(args.init_from, dtype="float32", attn_implementation=args.attn_implementation)
+    if "image_tower" in changes:
+        model = grow(model, **{name: changes.pop(name) for name in IMAGE_SIDE if name in changes})
     if "image_size" in changes:
         resize_canvas(model, changes.pop("image_size"), processor)
     if "num_channels" in changes:
@@ -88,13 +93,13 @@ def _changes(overrides: Mapping[str, Any], config: ClippoConfig, folder: str) ->
     # JSON has no tuples
     own = {name: list(v) if isinstance(v := getattr(config, name, absent), tuple) else v for name in overrides}
     changes = {name: value for name, value in overrides.items() if own[name] != value}
-    fixed = [name for name in changes if name not in CHANGEABLE]
+    free = CHANGEABLE + (IMAGE_SIDE if "image_tower" in changes else ("image_tower",))
+    fixed = [name for name in changes if name not in free]
     if fixed:
         has = {name: "nothing" if own[name] is absent else repr(own[name]) for name in fixed}
         named = ", ".join(f"{name}={changes[name]!r} (the model has {has[name]})" for name in fixed)
         raise ValueError(
-            f"config_overrides sets {named}, which the weights of {folder} fix; only {', '.join(CHANGEABLE)} can "
-            "change."
+            f"config_overrides sets {named}, which the weights of {folder} fix; only {', '.join(free)} can change."
         )
     return changes
 
@@ -228,6 +233,7 @@ def _build_trainer(
 ) -> ContrastiveTrainer:
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
+    check_vectors(model.config, train, validation, data_args)
     if hasattr(train, "train_sampler"):  # a batch that the data cannot fill is an error before anything is set up
         train.train_sampler(training_args.train_batch_size, data_seed(training_args), training_args.world_size)
     rows = f"{len(train)} training items" if hasattr(train, "__len__") else "a stream of training items"
@@ -258,7 +264,8 @@ def _settings(model_args: ModelArguments, data_args: DataArguments, optimizer_ar
     del model["canvas_format"], data["max_skipped"], data["validation"]
     for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
         data = {key: value for key, value in data.items() if key != name or value}
-    data["sources"] = [{name: value for name, value in spec.items() if name != "path"} for spec in data["sources"]]
+    places = ("path", "vectors")
+    data["sources"] = [{name: value for name, value in spec.items() if name not in places} for spec in data["sources"]]
     return {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
 
 

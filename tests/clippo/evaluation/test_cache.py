@@ -6,11 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from clippo.data.fingerprints import cell_fingerprint, digest
 from clippo.data.samples import image_bytes
 from clippo.evaluation.cache import (
     EmbeddingCache,
-    cell_fingerprint,
-    digest,
     model_fingerprint,
     processor_fingerprint,
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clippo.evaluation.cache import cell_fingerprint
+from clippo.data.fingerprints import cell_fingerprint
 from clippo.evaluation.encoder import Encoder
 
 

@@ -1,0 +1,155 @@
+"""Vectors of a data set by any model, written once and used in every training run.
+
+clippo embed --model timm:resnet50 --data photos --output vectors/photos
+clippo embed --model sentence-transformers/all-MiniLM-L6-v2 --data books.parquet --texts text --output vectors/books
+
+The same command continues after a stop. Under `accelerate launch` the processes share the work. After a change of the
+model, of its preprocessing or of the data, the vectors that it concerns are computed again.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import HfArgumentParser
+
+from clippo.data.fingerprints import digest
+from clippo.data.sources import check_columns, load_rows
+from clippo.data.vectors import About, Vectors, row_hash
+from clippo.evaluation.encoder import EmbeddedImages, Encoder
+from clippo.evaluation.vector_models import open_vector_model
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass
+class EmbedArguments:
+    """Arguments of `clippo embed`."""
+
+    model: str = field(
+        metadata={
+            "help": "Folder or hub name of a CLIPPO, of another model of transformers or of sentence-transformers; "
+            "timm:NAME; sentence:NAME."
+        }
+    )
+    data: str = field(metadata={"help": "File, folder of images or files, or hub name; PATH:SPLIT names a split."})
+    output_dir: str = field(metadata={"aliases": ["--output"], "help": "Folder for the vectors."})
+    image: str | None = field(default=None, metadata={"help": "Column of the images (default: image)."})
+    texts: str | None = field(default=None, metadata={"help": "Column of texts to embed in place of images."})
+    key: str | None = field(
+        default=None, metadata={"help": "Column of names of the rows (default: the file names of the images)."}
+    )
+    weights: str | None = field(default=None, metadata={"help": "timm: file of weights in place of a download."})
+    size: int | None = field(default=None, metadata={"help": "timm: side of the input in pixels."})
+    crop: float | None = field(
+        default=None, metadata={"help": "timm: share of the side that is kept; 1 squashes the whole image."}
+    )
+    vector_dtype: str = field(default="float16", metadata={"help": "Type of the written numbers: float16, float32."})
+    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, float16."})
+    batch_size: int = field(default=64, metadata={"help": "Images embedded at once, on each process."})
+    text_batch_size: int = field(default=256, metadata={"help": "Texts embedded at once, on each process."})
+    part_size: int = field(default=1024, metadata={"help": "Rows after which the work is saved."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda, cuda:1, ...; default: the best available."})
+    limit: int | None = field(default=None, metadata={"help": "Rows to read from the beginning of the data."})
+    progress: bool = field(default=True, metadata={"help": "Show progress bars."})
+
+    def __post_init__(self):
+        if self.vector_dtype not in DTYPES:
+            raise ValueError(f"vector_dtype={self.vector_dtype!r} is not known; write one of {', '.join(DTYPES)}.")
+        if self.image and self.texts:
+            raise ValueError(f"image={self.image} and texts={self.texts} are two columns; embed one of them.")
+
+
+def embed(args: EmbedArguments) -> Vectors:
+    """Embeds a data set and writes the folder of vectors.
+
+    Finished parts are kept in `output_dir/parts` until the end, by the fingerprint of everything that they depend on.
+
+    Args:
+        args: Arguments of the command.
+
+    Returns:
+        The vectors that were written, or that were there and up to date.
+
+    Raises:
+        FileNotFoundError: Model or data cannot be found.
+        ValueError: A column is missing, an option has no effect, or a vector is not finite.
+    """
+    device = torch.device(args.device) if args.device else None
+    state = PartialState(cpu=device is not None and device.type == "cpu")  # joins the group of accelerate launch
+    model, processor = open_vector_model(args.model, args.weights, args.size, args.crop, args.dtype)
+    output, column = Path(args.output_dir), args.texts or args.image or "image"
+    kind = "texts" if args.texts else "images"
+    rows = load_rows(args.data)
+    if args.limit is not None:
+        rows = rows.select(range(min(args.limit, len(rows))))
+    check_columns(rows, [column, *([args.key] if args.key else [])], args.data, nested=False)
+    cells = rows.select_columns([column])
+    hashes = [row_hash(cells[i][column], kind) for i in range(len(cells))]
+    encoder = Encoder(
+        model.to(device or state.device), processor, output / "parts", args.batch_size, args.text_batch_size,
+        args.part_size, args.progress,
+    )  # fmt: skip
+    fingerprint = digest(encoder._cache_key(f"{kind}, {args.vector_dtype}"), *hashes)
+    written = _up_to_date(output, fingerprint)
+    if written is None:
+        embedded = _embed(encoder, cells, column, kind)
+        vectors = embedded.vectors.to(DTYPES[args.vector_dtype])
+        about = About(args.model, args.data, column, kind, fingerprint, len(rows), vectors.shape[1], args.vector_dtype)
+        if state.is_main_process:
+            for row, reason in list(embedded.broken.items())[:3]:
+                print(f"row {row} has no vector: {reason}", file=sys.stderr)
+            Vectors.write(output, about, vectors, embedded.kept, hashes, _keys(rows, column, args.key))
+            shutil.rmtree(output / "parts", ignore_errors=True)
+        state.wait_for_everyone()
+        written = Vectors(output)
+    return written
+
+
+def _up_to_date(folder: Path, fingerprint: str) -> Vectors | None:
+    """Returns the vectors that were written before, if nothing that they depend on has changed."""
+    try:
+        vectors = Vectors(folder)
+    except (FileNotFoundError, ValueError):
+        return None
+    return vectors if vectors.about.fingerprint == fingerprint else None
+
+
+def _embed(encoder: Encoder, cells: Any, column: str, kind: str) -> EmbeddedImages:
+    if kind == "images":
+        return encoder.images(cells[i][column] for i in range(len(cells)))
+    texts = [text or "" for text in cells[column]]
+    return EmbeddedImages(encoder.texts(texts), list(range(len(texts))))
+
+
+def _keys(rows: Any, column: str, key: str | None) -> list[str] | None:
+    """Returns the names of the rows: those of a column, or the files of the images where all have one."""
+    if key:
+        return [str(value) for value in rows[key]]
+    cells = rows.select_columns([column])
+    paths = [cell.get("path") if isinstance(cell := cells[i][column], dict) else None for i in range(len(cells))]
+    return paths if all(paths) else None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs `clippo embed` with the given command line (default: `sys.argv[1:]`)."""
+    parser = HfArgumentParser(EmbedArguments, prog="clippo embed", description=__doc__)
+    try:
+        (args,) = parser.parse_args_into_dataclasses(sys.argv[1:] if argv is None else list(argv))
+        vectors = embed(args)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        if os.environ.get("CLIPPO_DEBUG"):
+            raise
+        raise SystemExit(f"error: {error}") from None
+    if PartialState().is_main_process:
+        count, about = len(vectors.vectors), vectors.about
+        print(f"{args.output_dir}: {count} vectors of {about.width} numbers ({about.dtype}) by {about.model}")
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
