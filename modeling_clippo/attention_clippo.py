@@ -146,7 +146,7 @@ class ClippoAttention(nn.Module):
             states = (self.q_proj(hidden_states), self.k_proj(sources), self.v_proj(sources))
             query, key, value = (x.view(x.shape[1], -1, self.head_dim) for x in states)  # (T, H, K), or (B, H, K)
             output = attend(self, query, key, value, packed, pooling=key_value_states is not None)
-            return self.out_proj(output.reshape(1, len(output), -1)), None
+            return self.out_proj(output.flatten(1).unsqueeze(0)), None
 
         def split(x):  # (B, T, D) -> (B, H, T, K)
             return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

@@ -117,12 +117,16 @@ class StepArguments:
     Example:
         >>> from clippo.training.arguments import StepArguments
         >>> StepArguments(micro_batch_size=64)
-        StepArguments(micro_batch_size=64)
+        StepArguments(micro_batch_size=64, compile_blocks=False)
     """
 
     micro_batch_size: int | None = field(
         default=None,
         metadata={"help": "Full canvases whose patches are encoded at a time (GradCache); default: all."},
+    )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={"help": "Compile the blocks for sequences of any length (torch.compile); --torch_compile does too."},
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from transformers import Trainer
 
 from clippo.training.checkpoints import CheckpointMixin
+from clippo.training.compilation import compile_blocks
 from clippo.training.meters import WaitClock
 from clippo.training.optimization import decay_parameter_names
 
@@ -94,6 +95,8 @@ class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         if not 0 <= tower_lr_scale <= 1:
             raise ValueError(f"tower_lr_scale={tower_lr_scale} is not a factor from 0 to 1; 0 freezes the tower.")
         super().__init__(*args, **kwargs)
+        if self.args.torch_compile:
+            compile_blocks(self)
         self.layer_decay, self.tower_lr_scale = layer_decay, tower_lr_scale
         if tower_lr_scale == 0:
             self.model.vision_model.requires_grad_(False)

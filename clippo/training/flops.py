@@ -15,7 +15,7 @@ from clippo.modeling_clippo.patches_clippo import inked_patches
 BACKWARD = 2  # a matrix product has two gradients, and each costs as much as the product
 
 
-def flops_per_image(config: ClippoConfig, patches: float | None = None) -> float:
+def flops_per_image(config: ClippoConfig, patches: float | torch.Tensor | None = None) -> float | torch.Tensor:
     """Forward FLOPs of one image or one rendered text, from pixels to the projected embedding.
 
     Training costs three times as much: the forward pass, and `BACKWARD` times as much for the gradients. Recomputation
@@ -48,6 +48,9 @@ def training_flops_per_pair(config: ClippoConfig, text_patches: float | None = N
     return (1 + BACKWARD) * (flops_per_image(config) + flops_per_image(config, text_patches))
 
 
-def mean_inked_patches(texts: torch.Tensor, config: ClippoConfig) -> float:
-    """Mean number of inked patches over a batch of canvases in any format that the model accepts."""
-    return inked_patches(texts, config.patch_size, config.num_channels).sum().item() / len(texts)
+def mean_inked_patches(texts: torch.Tensor, config: ClippoConfig) -> torch.Tensor:
+    """Mean number of inked patches over a batch of canvases in any format that the model accepts.
+
+    The result is a float64 scalar on the device of the texts, so that a training step does not wait for it.
+    """
+    return inked_patches(texts, config.patch_size, config.num_channels).sum().double() / len(texts)

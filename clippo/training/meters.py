@@ -100,10 +100,11 @@ class TrainingMeters(WaitClock):
         {'in_batch_R@1': 0.625, 'pairs': 4, 'skipped': 0}
     """
 
-    FIELDS = ("image_pairs", "image_loss", "text_pairs", "text_loss", "hits", "skipped", "flops")
+    FIELDS = ("image_pairs", "text_pairs", "skipped", "flops", "image_loss", "text_loss", "hits")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         super().__init__(clock)
+        self._counts = [0, 0, 0, 0.0]  # known to the host: sending them to the device in every step would wait for it
         self._sums: torch.Tensor | None = None
 
     def update(
@@ -112,7 +113,7 @@ class TrainingMeters(WaitClock):
         hit_per_pair: torch.Tensor,
         image_rows: int,
         skipped: int = 0,
-        flops: float = 0.0,
+        flops: float | torch.Tensor = 0.0,
     ) -> None:
         """Adds one forward pass.
 
@@ -125,9 +126,10 @@ class TrainingMeters(WaitClock):
         """
         loss, hit = loss_per_pair.detach().double(), hit_per_pair.detach().double()
         image, text = loss[:image_rows], loss[image_rows:]
-        known = loss.new_tensor([len(image), 0, len(text), 0, 0, skipped, flops])
-        zero = loss.new_zeros(())
-        step = known + torch.stack([zero, image.sum(), zero, text.sum(), hit.sum(), zero, zero])
+        counts = [len(image), len(text), skipped, 0.0 if isinstance(flops, torch.Tensor) else flops]
+        self._counts = [total + count for total, count in zip(self._counts, counts, strict=True)]
+        on_device = flops if isinstance(flops, torch.Tensor) else loss.new_zeros(())
+        step = torch.stack([on_device.double(), image.sum(), text.sum(), hit.sum()])
         self._sums = step if self._sums is None else self._sums + step
 
     def read(self, reduce: Callable[[torch.Tensor], torch.Tensor], processes: int, peak: float | None) -> dict:
@@ -144,10 +146,13 @@ class TrainingMeters(WaitClock):
             known, `mfu`. The dict is empty without an update.
         """
         elapsed, waited = self.lap()
-        sums, self._sums = self._sums, None
+        sums, self._sums, counts, self._counts = self._sums, None, self._counts, [0, 0, 0, 0.0]
         if sums is None:
             return {}
-        *totals, wait = reduce(torch.cat([sums, sums.new_tensor([waited])])).tolist()
+        *known, flops = counts
+        sums = torch.cat([sums.new_tensor(known), sums, sums.new_tensor([waited])])
+        sums[len(known)] += flops
+        *totals, wait = reduce(sums).tolist()
         total = dict(zip(self.FIELDS, totals, strict=True))
         pairs = total["image_pairs"] + total["text_pairs"]
         logs = {

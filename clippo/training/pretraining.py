@@ -250,6 +250,7 @@ def _build_trainer(
         compute_metrics=retrieval_metrics,
         optimizer_arguments=optimizer_args,
         micro_batch_size=step_args.micro_batch_size,
+        compile_blocks=step_args.compile_blocks,
         max_skipped=data_args.max_skipped,
         device_views=_device_views(train, collator),
         settings=_settings(model_args, data_args, optimizer_args),

@@ -16,6 +16,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 from clippo.data.device_views import DeviceViews
 from clippo.data.sampling import EndlessKeys
 from clippo.evaluation.retrieval import ranks, recall_at_k
+from clippo.training import compilation
 from clippo.training.adafactor import local_part
 from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.endless import StopWorkers, make_endless
@@ -86,6 +87,8 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         optimizer_arguments: The paper's optimizer and schedule, or Trainer's own (the default).
         micro_batch_size: Number of full canvases whose patches are encoded at a time (GradCache). The loss is still
             over the whole batch.
+        compile_blocks: Compile the blocks, see `clippo.training.compilation`. `torch_compile` of the arguments has the
+            same effect.
         max_skipped: Largest share of the rows that may be skipped, see `SkippedRows`.
         device_views: Augmentation of training batches on the device.
         settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
@@ -123,11 +126,14 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         eval_collator=None,
         optimizer_arguments: OptimizerArguments | None = None,
         micro_batch_size: int | None = None,
+        compile_blocks: bool = False,
         max_skipped: float = 0.05,
         device_views: DeviceViews | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        if compile_blocks or self.args.torch_compile:
+            compilation.compile_blocks(self)
         self.device_views = device_views
         self.eval_collator = eval_collator or self.data_collator
         self.optimizer_arguments = optimizer_arguments or OptimizerArguments()
@@ -233,12 +239,12 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
             images = inputs.get("pixel_values", inputs.get("image_embeds"))
             pairs = len(outputs["loss_per_pair"])
             image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0
-            flops = self._flops(inputs) if self._peak else 0.0
+            flops = self._flops(inputs) if self._peak else 0.0  # a tensor where texts skip patches: nobody waits for it
             self.meters.update(outputs["loss_per_pair"], outputs["hit_per_pair"], image_rows, skipped, flops)
             self.expert_meters.update(outputs.get("expert_tokens"))
         return (loss, outputs) if return_outputs else loss
 
-    def _flops(self, inputs: dict[str, Any]) -> float:
+    def _flops(self, inputs: dict[str, Any]) -> float | torch.Tensor:
         """Returns the FLOPs of one forward and backward pass over the batch, for the patches that are read."""
         config = self.accelerator.unwrap_model(self.model).config
         total = 0.0
