@@ -37,6 +37,16 @@ def _from_text_tower(gap: Gap) -> torch.Tensor | None:
     return gap.tensors.get(name)
 
 
+def _from_last_blocks(gap: Gap) -> torch.Tensor | None:
+    """Joint blocks, LayerNorm and pooling head start as the last ones of the tower, which read both modalities."""
+    name = gap.name.removeprefix("fusion.")
+    block = re.match(r"encoder\.layers\.(\d+)\.", name)
+    if block:
+        number = gap.config.num_hidden_layers - gap.config.num_fusion_layers + int(block[1])
+        name = f"encoder.layers.{max(number, 0)}.{name[block.end() :]}"
+    return gap.tensors.get(f"vision_model.{name}")
+
+
 def _resampled(gap: Gap) -> torch.Tensor | None:
     """Positions of another canvas."""
     positions = gap.tensors.get(gap.name)
@@ -56,6 +66,8 @@ def _fresh(gap: Gap) -> None:
 FILLERS: list[tuple[str, Callable[[Gap], torch.Tensor | None]]] = [
     (r"(vision|image)_model\.embeddings\.position_embedding$", _resampled),
     (r"image_(model|projection)\.", _from_text_tower),
+    (r"fusion\.(grid_projection|source_embedding)", _fresh),
+    (r"fusion\.", _from_last_blocks),
     (r"(image_)?projection\.", _fresh),  # another projection_dim
 ]
 

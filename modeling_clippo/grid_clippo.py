@@ -37,7 +37,9 @@ class GridFeaturesMixin:
         """
         check_format(pixel_values, self.config.num_channels)
         rows, columns = (side // self.config.patch_size for side in size_in_pixels(pixel_values))
-        output = self.base_model(
+        two_towers = modality == "image" and hasattr(self, "image_tower_module")
+        tower = self.image_tower_module() if two_towers else self.base_model
+        output = tower(
             pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, modality=modality, return_dict=True
         )
         return output.last_hidden_state.unflatten(1, (rows, columns))

@@ -98,3 +98,19 @@ def test_what_has_no_place_is_named(log_messages):
 def test_refusals(changes, error, message):
     with pytest.raises(error, match=message):
         grow(tiny_model(), **changes)
+
+
+def test_joint_blocks_start_as_the_last_ones_of_the_tower(images):
+    model = tiny_model(clippo.ClippoForVisualQuestionAnswering, num_labels=3, num_hidden_layers=3)
+    grown = grow(model, num_fusion_layers=2)
+    tower, fusion = grown.vision_model, grown.fusion
+    for block, source in zip(fusion.encoder.layers, tower.encoder.layers[1:], strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(block.parameters(), source.parameters(), strict=True))
+    assert torch.equal(fusion.head.probe, tower.head.probe)
+    assert torch.equal(grown.classifier.weight, model.classifier.weight)
+    assert fusion.source_embedding.std() > 0.01
+    deeper = grow(tiny_model(clippo.ClippoForVisualQuestionAnswering, num_hidden_layers=1), num_fusion_layers=2)
+    assert len(deeper.fusion.encoder.layers) == 2  # the only block of the tower fills both
+    foreign = grow(grown, image_grid_shape=[2, 2, 8])
+    assert torch.equal(foreign.fusion.source_embedding, fusion.source_embedding)
+    assert foreign.fusion.grid_projection.linear.in_features == 8

@@ -56,6 +56,15 @@ def test_other_canvases_and_texts():
 
 
 @torch.no_grad()
+def test_images_have_the_grid_of_the_image_tower():
+    model = tiny_model(clippo.ClippoModel, image_size=[32, 64], image_tower="separate")
+    expected = model.image_model(IMAGES).last_hidden_state
+    assert torch.equal(model.get_grid_features(IMAGES).flatten(1, 2), expected)
+    texts = model.get_grid_features(IMAGES[:, :1], modality="text")
+    assert torch.equal(texts.flatten(1, 2), model.vision_model(IMAGES[:, :1], modality="text").last_hidden_state)
+
+
+@torch.no_grad()
 def test_the_grid_is_taken_where_clip_vil_takes_it(shared):
     """All patches of the last block after a LayerNorm, without pooling and projection.
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,16 @@ BLIND = ("picture", "question")
 class VisualQuestions(Dataset):
     """Questions, each with an image and the answers of people.
 
-    Items are {"image", "question", "answers": list of str}. The item of a `SampleKey` has its "seed" too. An image is
-    opened once for all its questions in a batch that a DataLoader fetches.
+    Items are {"image", "image_number", "question", "answers": list of str}. That of a `SampleKey` has its "seed" too.
+    An image is opened once for all its questions in a batch that a DataLoader fetches. With `grids` no image is opened,
+    and items have "grid" in place of "image".
 
     Args:
         images: Images by index: a sequence of files, or a column that decodes on access.
         questions: (index of the image, question, answers) for each question.
+
+    Attributes:
+        grids: `ImageGrids` of the images, or None.
 
     Raises:
         ValueError: There are no questions.
@@ -41,7 +45,7 @@ class VisualQuestions(Dataset):
     """
 
     def __init__(self, images: Sequence, questions: Iterable[tuple[int, str, list[str]]]):
-        self.images, self.rows = images, list(questions)
+        self.images, self.rows, self.grids = images, list(questions), None
         if not self.rows:
             raise ValueError("There are no questions in this data set.")
 
@@ -61,8 +65,8 @@ class VisualQuestions(Dataset):
             question_column: Column with one question, or a list of questions about the image. Default: "questions", or
                 else "question".
             answer_column: Column with one answer for each question, or a list of answers of several people. An answer
-                is a string, a number, a boolean, or a dict with "answer" as in VQAv2. Default: "answers", or else
-                "answer".
+                is a string, a number, a boolean, a class of the data set, which stands for its name, or a dict with
+                "answer" as in VQAv2. Default: "answers", or else "answer".
 
         Raises:
             ValueError: A column is missing, a row has different numbers of questions and answers, or a question or an
@@ -71,8 +75,9 @@ class VisualQuestions(Dataset):
         question_column = question_column or ("questions" if "questions" in rows.column_names else "question")
         answer_column = answer_column or ("answers" if "answers" in rows.column_names else "answer")
         check_columns(rows, (image_column, question_column, answer_column), "the data set", nested=False)
-        triples = []
+        triples, names = [], getattr(rows.features[answer_column], "names", None)
         for i, (asked, given) in enumerate(zip(rows[question_column], rows[answer_column], strict=True)):
+            given = names[given] if names and given is not None else given
             if not isinstance(asked, list | tuple):
                 asked, given = [asked], [given]
             wrong = [question for question in asked if not isinstance(question, str)]
@@ -130,8 +135,12 @@ class VisualQuestions(Dataset):
 
     def __getitems__(self, indices: Sequence[int | SampleKey]) -> list[dict[str, Any]]:
         rows = [self.rows[i.row if isinstance(i, SampleKey) else int(i)] for i in indices]
-        opened = {image: self._open(image) for image, _, _ in rows}
-        items = [{"image": opened[image], "question": q, "answers": answers} for image, q, answers in rows]
+        kind, fetch = ("image", self._open) if self.grids is None else ("grid", self.grids.__getitem__)
+        fetched = {image: fetch(image) for image, _, _ in rows}
+        items = [
+            {kind: fetched[image], "image_number": image, "question": question, "answers": answers}
+            for image, question, answers in rows
+        ]
         return [
             {**item, "seed": i.seed} if isinstance(i, SampleKey) else item
             for item, i in zip(items, indices, strict=True)
@@ -145,12 +154,13 @@ class VisualQuestions(Dataset):
             raise ValueError(f"Image {index} cannot be used, {error}; fix or drop its row.") from error
 
 
-def load_questions(source: str) -> VisualQuestions:
+def load_questions(source: str, **columns: str | None) -> VisualQuestions:
     """Loads questions by name.
 
     Args:
         source: A data set in the notation of `load_rows` ("train.parquet", "hub/name:split"), or the three paths of
             VQAv2, "questions.json,annotations.json,image folder".
+        columns: `image_column`, `question_column` and `answer_column` of `VisualQuestions.from_rows`.
 
     Raises:
         ValueError: The source is neither one name nor three paths, or a data set with splits comes without its split.
@@ -165,7 +175,7 @@ def load_questions(source: str) -> VisualQuestions:
         )
     if has_splits(source) and ":" not in source:
         raise ValueError(f"{source!r} has no split; write {source}:train, or the name of another split.")
-    return VisualQuestions.from_rows(load_rows(source))
+    return VisualQuestions.from_rows(load_rows(source), **columns)
 
 
 def _parse_answers(cell: Any, place: str) -> list[str]:
@@ -227,6 +237,9 @@ class SeededSampler(Sampler):
 class QuestionCollator:
     """Draws questions and images on canvases for `ClippoForVisualQuestionAnswering`.
 
+    Items with a "grid" become `text_pixel_values` and `image_grid`. A grid or, with two canvases, an image that several
+    items share is in the batch once, and `image_index` names it.
+
     Args:
         processor: A `ClippoProcessor`.
         vocabulary: Answers that the labels score.
@@ -234,9 +247,12 @@ class QuestionCollator:
             how much a model uses either. The rest of the canvas is unchanged if the layout has min_rows == max_rows.
         augment: Function from a list of images, and their seeds or None, to augmented images (`PhotoAugmentation`).
             Every question has a view of its own. A mirrored image makes answers about left and right wrong.
+        share_images: False repeats images and grids for each question, as torch's DataParallel needs, which cuts every
+            tensor of a batch alike.
 
     Returns:
-        `pixel_values` uint8 (B, 3, H, W), a quarter of the bytes of float32, and `labels` float32 (B, A).
+        `pixel_values` uint8 (B, 3, H, W), a quarter of the bytes of float32, and `labels` float32 (B, A). With two
+        canvases `text_pixel_values` too.
 
     Raises:
         ValueError: `blind` is unknown.
@@ -253,6 +269,7 @@ class QuestionCollator:
     vocabulary: AnswerVocabulary
     blind: str | None = None
     augment: Callable[[list, list[int] | None], list] | None = None
+    share_images: bool = True
 
     def __post_init__(self):
         if self.blind not in (None, *BLIND):
@@ -260,12 +277,29 @@ class QuestionCollator:
         self._grey = Image.new("RGB", (16, 16), (127, 127, 127))
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        questions = ["" if self.blind == "question" else item["question"] for item in items]
+        # Labels come first, because Trainer takes the size of a batch from its first tensor.
+        labels = torch.stack([self.vocabulary.scores(item["answers"]) for item in items])  # (B, A)
+        if "grid" in items[0]:
+            return self._batch(labels, self._grids(items, questions))
         images = [self._grey if self.blind == "picture" else item["image"] for item in items]
         if self.augment is not None:
             images = self.augment(images, [item["seed"] for item in items] if "seed" in items[0] else None)
-        questions = ["" if self.blind == "question" else item["question"] for item in items]
         inputs = self.processor(images=images, questions=questions, canvas_format="uint8", return_tensors="pt")
+        return self._batch(labels, inputs)
+
+    def _batch(self, labels: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        batch = {"labels": labels, **inputs}
+        if not self.share_images and "image_index" in batch:
+            name = "image_grid" if "image_grid" in batch else "pixel_values"
+            batch[name] = batch[name][batch.pop("image_index")]
+        return batch
+
+    def _grids(self, items: list[dict[str, Any]], questions: list[str]) -> dict[str, torch.Tensor]:
+        numbers = [item["image_number"] for item in items]
+        _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
         return {
-            "pixel_values": inputs["pixel_values"],  # (B, 3, H, W)
-            "labels": torch.stack([self.vocabulary.scores(item["answers"]) for item in items]),  # (B, A)
+            **self.processor.tokenizer(questions, canvas_format="packed", return_tensors="pt"),
+            "image_grid": torch.stack([items[i]["grid"] for i in first]),  # (I, rows, columns, channels)
+            "image_index": torch.from_numpy(index),
         }

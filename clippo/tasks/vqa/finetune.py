@@ -17,14 +17,13 @@ from transformers import EvalPrediction, TrainingArguments, set_seed
 
 from clippo.data.augmentation import PhotoAugmentation
 from clippo.model_files import find_model
-from clippo.modeling_clippo import ClippoConfig, ClippoForVisualQuestionAnswering
-from clippo.processing import ClippoProcessor
-from clippo.processing.layout_question_clippo import QuestionLayout
-from clippo.surgery import has_head, inflate_patch_embedding, reset_head, resize_canvas
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestions, load_questions
-from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
+from clippo.tasks.vqa.grids import ImageGrids, compute_grids, open_grids
+from clippo.tasks.vqa.matching import MATCHING_ANSWERS, MatchingCollator, load_captions, matching_accuracy
+from clippo.tasks.vqa.model import VqaModelArguments, build_vqa_model
+from clippo.training.arguments import ResumeArguments, parse_command
 from clippo.training.finetuning import FineTuningTrainer
 from clippo.training.fingerprint import describe_data, describe_files
 from clippo.training.processes import RunRefusedError
@@ -32,49 +31,6 @@ from clippo.training.run_lock import run_lock
 from clippo.training.trainer import data_seed
 
 logger = logging.getLogger(__name__)
-
-LOSSES = {"binary": "multi_label_classification", "softmax": "single_label_classification"}
-
-
-@dataclass
-class VqaModelArguments(ModelArguments):
-    """Model, canvas and answer layer.
-
-    Example:
-        >>> VqaModelArguments(preset="Ti/16", layout='{"place": "side"}').layout
-        {'place': 'side'}
-    """
-
-    canvas_format: str | None = field(
-        default=None, metadata={"help": "Format of text without an image in the saved processor. Default: unchanged."}
-    )
-    image_size: list[int] | None = field(
-        default=None,
-        metadata={"help": "Canvas: one side, or height and width. Positions of init_from are resampled to it."},
-    )
-    layout: dict | str | None = field(
-        default=None, metadata={"help": "Fields of QuestionLayout, as a JSON object. Default: the layout of init_from."}
-    )
-    loss: str = field(
-        default="binary", metadata={"help": "'binary': every answer may be right; 'softmax': exactly one is right."}
-    )
-    layer_decay: float = field(
-        default=1.0,
-        metadata={"help": "Factor of the learning rate from a layer to the one below; 1 trains all layers alike."},
-    )
-    tower_lr_scale: float = field(
-        default=1.0,
-        metadata={
-            "help": "Factor of the tower's learning rates; 0 freezes the tower and trains the answer layer only."
-        },
-    )
-    classifier_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before the answer layer. Default: as in the config, 0 in a new one."}
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.layout = from_json("layout", self.layout, dict) or {}
 
 
 @dataclass
@@ -92,6 +48,29 @@ class VqaDataArguments:
     min_answer_count: int = field(
         default=1, metadata={"help": "Number of questions that an answer has to be right for to be a class."}
     )
+    image_column: str = field(default="image", metadata={"help": "Column of the images."})
+    question_column: str | None = field(
+        default=None, metadata={"help": "Column of questions or statements. Default: questions, or else question."}
+    )
+    answer_column: str | None = field(
+        default=None, metadata={"help": "Column of answers or labels. Default: answers, or else answer."}
+    )
+    matching: bool = field(
+        default=False,
+        metadata={
+            "help": "Learn which caption belongs to an image: the questions are captions, and half of each batch is "
+            "swapped. The answers are 'false' and 'true'."
+        },
+    )
+    train_grids: str | None = field(
+        default=None,
+        metadata={"help": "File of numpy.save with a grid of another tower for each training image, in their order."},
+    )
+    validation_grids: str | None = field(default=None, metadata={"help": "The same for the images of the evaluation."})
+    grid_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder for the grids of a frozen tower, so that images are encoded once for all epochs."},
+    )
     normalize_answers: bool = field(default=False, metadata={"help": "Use the VQA challenge's form of answers."})
     blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
     flip: bool = field(
@@ -101,80 +80,6 @@ class VqaDataArguments:
     max_eval_questions: int | None = field(
         default=None, metadata={"help": "Number of questions to evaluate on, from the first. Default: all."}
     )
-
-
-def build_vqa_model(
-    args: VqaModelArguments, vocabulary: AnswerVocabulary
-) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
-    """Builds model and processor with the answers in the config and the layout in the processor.
-
-    The answer layer of `init_from` is kept if it has the same answers, else replaced by a new one. `layout` changes
-    single fields of the saved layout.
-
-    Args:
-        args: Model arguments.
-        vocabulary: Answers to choose from.
-
-    Raises:
-        ValueError: The loss or a field of the layout is unknown, or an argument does not go with `init_from`.
-    """
-    if args.loss not in LOSSES:
-        raise ValueError(f"loss={args.loss!r} is unknown; choose 'binary' or 'softmax'.")
-    fields = {
-        "id2label": vocabulary.id2label,
-        "label2id": {answer: i for i, answer in vocabulary.id2label.items()},
-        "problem_type": LOSSES[args.loss],
-    }
-    if args.classifier_dropout is not None:
-        fields["classifier_dropout"] = args.classifier_dropout
-    size = args.image_size
-    if isinstance(size, list) and len(size) == 1:
-        size = size[0]
-    model, processor = (_load_initial_model if args.init_from else _new_model)(args, fields, size)
-    if args.canvas_format is not None:
-        processor.tokenizer.canvas_format = args.canvas_format
-    layout = QuestionLayout.from_options(getattr(processor, "question_layout", None))
-    layout = QuestionLayout.from_options(args.layout or None, layout)
-    processor = ClippoProcessor(processor.image_processor, processor.tokenizer, layout)
-    return model, processor
-
-
-def _new_model(
-    args: VqaModelArguments, fields: dict[str, Any], size: int | list[int] | None
-) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
-    config = ClippoConfig.from_preset(args.preset, **{**args.config_overrides, **fields})
-    if size is not None:
-        config.image_size = size
-        config.validate_canvas()
-    model = ClippoForVisualQuestionAnswering._from_config(config, attn_implementation=args.attn_implementation)
-    return model, ClippoProcessor.from_size(config.image_size, font_file=args.font)
-
-
-def _load_initial_model(
-    args: VqaModelArguments, fields: dict[str, Any], size: int | list[int] | None
-) -> tuple[ClippoForVisualQuestionAnswering, ClippoProcessor]:
-    before = ClippoConfig.from_pretrained(args.init_from)
-    # A recipe for a new model may go on from its own result, with the same values.
-    fixed = [name for name, value in args.config_overrides.items() if getattr(before, name, None) != value]
-    fixed += ["font"] if args.font else []
-    if fixed:
-        raise ValueError(f"{', '.join(fixed)} cannot change {args.init_from}, whose weights fix it; leave it out.")
-    processor = ClippoProcessor.from_pretrained(args.init_from)
-    model = ClippoForVisualQuestionAnswering.from_pretrained(
-        args.init_from,
-        dtype="float32",
-        attn_implementation=args.attn_implementation,
-        ignore_mismatched_sizes=True,  # Only the shape of the head may differ; the config fixes the rest.
-        **fields,
-    )
-    if has_head(before) and before.id2label != fields["id2label"]:
-        logger.info("%s has other labels than these answers; its head is replaced by a new one.", args.init_from)
-        reset_head(model)
-    if size is not None:
-        resize_canvas(model, size, processor)
-    if model.config.num_channels == 1:
-        inflate_patch_embedding(model)
-    return model, processor
 
 
 @dataclass
@@ -211,7 +116,12 @@ def _(dataset: VisualQuestions) -> dict[str, Any]:
         images = describe_files(cells)
     else:  # The text form of an opened image is not the same in the next run.
         images = describe_data([cell if isinstance(cell, dict | bytes | str) else "" for cell in cells])
-    return {"questions": describe_data(dataset.rows), "images": {"number": len(dataset.images), **images}}
+    grids = (
+        {}
+        if dataset.grids is None
+        else {"grids": describe_data([dataset.grids[int(i)].float().sum().item() for i in picked])}
+    )
+    return {"questions": describe_data(dataset.rows), "images": {"number": len(dataset.images), **images}, **grids}
 
 
 class VqaTrainer(FineTuningTrainer):
@@ -262,25 +172,31 @@ def finetune_vqa(
 def _build_trainer(
     model_args: VqaModelArguments, data_args: VqaDataArguments, training_args: TrainingArguments
 ) -> FineTuningTrainer:
-    train, validation = load_questions(data_args.train), load_questions(data_args.validation)
+    train, validation = (_load(source, data_args) for source in (data_args.train, data_args.validation))
     if data_args.max_eval_questions is not None:
         validation.rows = validation.rows[: data_args.max_eval_questions]
     vocabulary = AnswerVocabulary.from_data(
         train.answers, data_args.answers, data_args.min_answer_count, data_args.normalize_answers
     )
-    model, processor = build_vqa_model(model_args, vocabulary)
+    if data_args.matching:
+        vocabulary = AnswerVocabulary(MATCHING_ANSWERS)
+    given = _given_grids(data_args)
+    model, processor = build_vqa_model(model_args, vocabulary, given[0].shape if given else None)
+    _use_grids(train, validation, given, model, processor, model_args, data_args)
     augment = None
     if data_args.flip or data_args.shift:
         augment = PhotoAugmentation(data_args.flip, layers=0, shift=data_args.shift)
+    collator = MatchingCollator if data_args.matching else QuestionCollator
+    share = training_args.n_gpu < 2
     trainer = VqaTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=QuestionCollator(processor, vocabulary, data_args.blind, augment),
-        eval_collator=QuestionCollator(processor, vocabulary, data_args.blind),
+        data_collator=collator(processor, vocabulary, data_args.blind, augment, share),
+        eval_collator=collator(processor, vocabulary, data_args.blind, share_images=share),
         processing_class=processor,
-        compute_metrics=AnswerMetrics(validation, vocabulary),
+        compute_metrics=matching_accuracy if data_args.matching else AnswerMetrics(validation, vocabulary),
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         layer_decay=model_args.layer_decay,
         tower_lr_scale=model_args.tower_lr_scale,
@@ -293,10 +209,54 @@ def _build_trainer(
     return trainer
 
 
+def _load(source: str, args: VqaDataArguments) -> VisualQuestions:
+    if args.matching:
+        return load_captions(source, args.image_column, args.question_column or "captions")
+    names = ("image_column", "question_column", "answer_column")
+    if len(source.split(",")) == 3:  # VQAv2's files, which have no columns
+        return load_questions(source)
+    return load_questions(source, **{name: getattr(args, name) for name in names})
+
+
+def _given_grids(args: VqaDataArguments) -> list[ImageGrids] | None:
+    """Grids of another tower for training and evaluation, or None."""
+    paths = [args.train_grids, args.validation_grids]
+    if not any(paths):
+        return None
+    if not all(paths):
+        raise ValueError("Only one of train_grids and validation_grids is given; give both.")
+    if args.flip or args.shift:
+        raise ValueError("flip and shift change images, which given grids replace; leave them out.")
+    grids = [open_grids(path) for path in paths]
+    if grids[0].shape != grids[1].shape:
+        raise ValueError(f"train_grids are {grids[0].shape} and validation_grids {grids[1].shape}; use one tower.")
+    return grids
+
+
+def _use_grids(
+    train: VisualQuestions, validation: VisualQuestions, given: list[ImageGrids] | None, model, processor,
+    model_args: VqaModelArguments, data_args: VqaDataArguments,
+) -> None:  # fmt: skip
+    """Gives the data sets their grids: those of another tower, or of the frozen one if there is a cache for them."""
+    if given is None and data_args.grid_cache is None:
+        return
+    if given is None:
+        if model.fusion is None or model_args.tower_lr_scale > 0 or data_args.flip or data_args.shift:
+            raise ValueError(
+                f"grid_cache={data_args.grid_cache!r} keeps grids that do not change; it needs num_fusion_layers of 1 "
+                "or more and tower_lr_scale=0, without flip and shift."
+            )
+        given = [compute_grids(model, processor, data.images, data_args.grid_cache) for data in (train, validation)]
+    for questions, grids in zip((train, validation), given, strict=True):
+        if len(grids) != len(questions.images):
+            raise ValueError(f"There are {len(grids)} grids and {len(questions.images)} images; give one an image.")
+        questions.grids = grids.hidden() if data_args.blind == "picture" else grids
+
+
 def _settings(model_args: VqaModelArguments, data_args: VqaDataArguments) -> dict[str, Any]:
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
-    for name in ("train", "validation", "max_eval_questions"):
+    for name in ("train", "validation", "max_eval_questions", "train_grids", "validation_grids", "grid_cache"):
         del data[name]
     del model["canvas_format"]
     return {"model": model, "data": data}
