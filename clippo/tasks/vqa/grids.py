@@ -10,14 +10,9 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from clippo.data.fingerprints import cell_fingerprint, digest
 from clippo.data.samples import UnusableRow, read_image
-from clippo.evaluation.cache import (
-    EmbeddingCache,
-    cell_fingerprint,
-    digest,
-    model_fingerprint,
-    processor_fingerprint,
-)
+from clippo.evaluation.cache import EmbeddingCache, model_fingerprint, processor_fingerprint
 
 GREY = (127, 127, 127)  # of the image in the place of a hidden one
 
