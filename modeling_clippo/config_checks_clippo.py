@@ -17,6 +17,7 @@ BOUNDS = {
     "num_channels": (1, 2**10),
     "projection_dim": (1, 2**16),
     "num_experts": (0, 2**12),
+    "num_modality_layers": (0, 2**10),
     "num_decoder_layers": (0, 2**10),
     "decoder_vocab_size": (1, 2**20),
     "decoder_max_length": (1, 2**16),
@@ -174,16 +175,46 @@ class ConfigChecks:
                 f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts} is not possible; "
                 f"give a number from 1 to {self.num_experts}."
             )
-        wrong = [block for block in self.expert_layers or () if not 0 <= block < self.num_hidden_layers]
+        first, last = self.num_modality_layers, self.num_hidden_layers - 1
+        wrong = [block for block in self.expert_layers or () if not first <= block <= last]
         if wrong or not self.expert_blocks:
             raise ValueError(
-                f"expert_layers={self.expert_layers} names no block or one that does not exist; the "
-                f"{self.num_hidden_layers} blocks are 0 to {self.num_hidden_layers - 1}."
+                f"expert_layers={self.expert_layers} names no block or one that cannot have experts; the blocks that "
+                f"images and texts share are {first} to {last}."
             )
         if self.expert_capacity_factor is not None and not 0 < self.expert_capacity_factor < math.inf:
             raise ValueError(
                 f"expert_capacity_factor={self.expert_capacity_factor} is not positive; give 1.0 or more, or None for "
                 "experts without a limit."
+            )
+
+    def validate_modalities(self):
+        """Check the parameters that images and texts do not share."""
+        if self.num_modality_layers and self.num_modality_layers > self.num_hidden_layers:
+            raise ValueError(
+                f"num_modality_layers={self.num_modality_layers} of {self.num_hidden_layers} blocks is not possible; "
+                f"give a number from 0 to {self.num_hidden_layers}."
+            )
+        if self.image_stem not in ("patch", "conv"):
+            raise ValueError(f"image_stem={self.image_stem!r} is not known; choose 'patch' or 'conv'.")
+        branch = list(self.image_branch_layers)
+        if branch != sorted({block for block in branch if 0 <= block < self.num_hidden_layers}):
+            raise ValueError(
+                f"image_branch_layers={branch} must be different numbers of blocks, rising, from 0 to "
+                f"{self.num_hidden_layers - 1}."
+            )
+        stages = max(len(branch), 5 if self.image_stem == "conv" else 0)
+        side = self.patch_size
+        if stages and (side & (side - 1) or not 2 <= side <= 32 or self.hidden_size % 2**stages):
+            raise ValueError(
+                f"patch_size={side} and hidden_size={self.hidden_size} do not fit convolutions in {stages} steps; use "
+                f"a patch of 2, 4, 8, 16 or 32 pixels and a width that {2**stages} divides."
+            )
+        own = self.modality_norms or self.num_modality_layers or stages
+        if own and self.image_tower != "shared":
+            raise ValueError(
+                f"image_tower={self.image_tower!r} shares nothing with texts, so modality_norms, num_modality_layers, "
+                "image_stem and image_branch_layers have no effect; leave them out."
             )
 
     def validate_router(self):

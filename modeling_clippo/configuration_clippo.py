@@ -132,6 +132,12 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
             means that images have no global loss.
         router_min_text_experts: The same for texts.
         output_router_logits: Return the router's logits with every output of the tower.
+        modality_norms: Whether images and texts have LayerNorms of their own (MS-CLIP).
+        num_modality_layers: First blocks that images and texts have one of each.
+        image_stem: "patch", the projection that images and texts share, or "conv", convolutions for images alone. They
+            take the place of the first block of images too, if `num_modality_layers` is 1 or more.
+        image_branch_layers: Blocks before which maps of a parallel branch of convolutions join the tokens of images.
+            MS-CLIP-S has 2, 4, 6, 8, 10.
         num_decoder_layers: Number of blocks of a decoder that writes text. 0 means that there is none.
         decoder_vocab_size: Number of ids that the decoder knows. 384 are the byte ids of ByT5 with its extra ids.
         decoder_max_length: Largest number of ids of a text, its end included.
@@ -213,6 +219,10 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     router_min_image_experts: int = 0
     router_min_text_experts: int = 0
     output_router_logits: bool = False
+    modality_norms: bool = False
+    num_modality_layers: int = 0
+    image_stem: str = "patch"
+    image_branch_layers: list[int] | tuple[int, ...] = ()
     num_decoder_layers: int = 0
     decoder_vocab_size: int = 384
     decoder_max_length: int = 256
@@ -299,7 +309,8 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         """Numbers of the blocks with experts."""
         if not self.num_experts:
             return ()
-        return tuple(range(1, self.num_hidden_layers, 2) if self.expert_layers is None else self.expert_layers)
+        every_second = [block for block in range(1, self.num_hidden_layers, 2) if block >= self.num_modality_layers]
+        return tuple(every_second if self.expert_layers is None else self.expert_layers)
 
     @property
     def canvas_size(self) -> tuple[int, int]:

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .image_branch_clippo import ClippoConvStem, channel_norm
+from .modality_clippo import add_nothing
 from .packing_clippo import PackedSequence, Part, pack, packed_backend
 from .patches_clippo import cut_patches, inked_patches
-from .pixels_clippo import check_format, size_in_pixels
+from .pixels_clippo import as_pixels, check_format, size_in_pixels
 
 
 def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
@@ -57,6 +59,10 @@ class ClippoEmbeddings(nn.Module):
         self.patch_embedding = ClippoPatchEmbedding(
             config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
         )
+        self.image_stem = None
+        if config.image_stem == "conv":
+            sizes = (config.num_channels, config.hidden_size, config.patch_size)
+            self.image_stem = ClippoConvStem(*sizes, channel_norm(config))
         self.position_embedding = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
 
     def positions_for(self, rows: int, columns: int) -> torch.Tensor:
@@ -94,7 +100,7 @@ class ClippoEmbeddings(nn.Module):
             for (values, _), part, grid in zip(batches, packed.parts, grids, strict=True)
         ]
         # Not a view, so that a compiled first block has the same graph as the others.
-        return torch.cat([part.unsqueeze(0) for part in tokens], 1), packed
+        return self._reach_all(torch.cat([part.unsqueeze(0) for part in tokens], 1), packed), packed
 
     def count_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor:
         """int64 (B,), the patches of each canvas that `forward` computes."""
@@ -136,10 +142,26 @@ class ClippoEmbeddings(nn.Module):
     def _embed(self, values: torch.Tensor, part: Part, positions: torch.Tensor) -> torch.Tensor:
         """Tokens (tokens of the part, D) of the kept patches; positions (1, N, D)."""
         size, channels = self.config.patch_size, self.config.num_channels
+        if self.image_stem is not None and part.modality == "image":
+            maps = self.image_stem(as_pixels(values, channels).to(self.image_stem.out.weight.dtype))  # (B, D, h, w)
+            return (maps.flatten(2).transpose(1, 2) + positions).flatten(0, 1)
         tokens = self._project(cut_patches(values, size, channels, self._compute_dtype(), part.place))
         if part.place is None:
             return (tokens.unflatten(0, (-1, part.patches)) + positions).flatten(0, 1)
         return tokens + positions[0, part.place % part.patches]
+
+    def _reach_all(self, tokens: torch.Tensor, packed: PackedSequence) -> torch.Tensor:
+        """Give the stem or the projection a gradient of zero in a training step without its modality."""
+        if self.image_stem is None or not (self.training and torch.is_grad_enabled()):
+            return tokens
+        size, channels = self.config.patch_size, self.config.num_channels
+        present = {part.modality for part in packed.parts}
+        if "image" not in present:
+            tokens = add_nothing(tokens, self.image_stem(self.position_embedding.new_zeros(1, channels, size, size)))
+        if "text" not in present:
+            patch = self.position_embedding.new_zeros(1, channels * size**2, dtype=self._compute_dtype())
+            tokens = add_nothing(tokens, self._project(patch))
+        return tokens
 
     def _project(self, patches: torch.Tensor) -> torch.Tensor:
         """(n, c*P*P) -> (n, D)"""

@@ -11,7 +11,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_clippo import ClippoAttention
 from .experts_clippo import ClippoSparseMLP
-from .packing_clippo import PackedSequence
+from .image_branch_clippo import BranchState
+from .modality_clippo import ClippoModalityLayer, layer_norm, normalize_tokens
+from .packing_clippo import MODALITIES, PackedSequence
 from .router_losses_clippo import TokenGroups, token_groups
 
 
@@ -38,9 +40,9 @@ class ClippoEncoderLayer(GradientCheckpointingLayer):
 
     def __init__(self, config, experts: bool = False):
         super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_norm1 = layer_norm(config)
         self.self_attn = ClippoAttention(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_norm2 = layer_norm(config)
         self.mlp = ClippoSparseMLP(config) if experts else ClippoMLP(config)
 
     def forward(
@@ -54,14 +56,16 @@ class ClippoEncoderLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """(B, T, D) -> (B, T, D), or (1, T, D) -> (1, T, D) for a packed sequence, whose parts have a modality each.
 
-        With experts and token groups that ask for statistics, those of the router come second. All parameters are
-        shared, so `modality` changes nothing here.
+        With experts and token groups that ask for statistics, those of the router come second. `modality` chooses the
+        LayerNorms where each modality has its own, and changes nothing else here.
         """
-        attended, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask, packed=packed, **kwargs)
+        normalized = normalize_tokens(self.layer_norm1, hidden_states, modality, packed)
+        attended, _ = self.self_attn(normalized, attention_mask, packed=packed, **kwargs)
         hidden_states = hidden_states + attended
+        normalized = normalize_tokens(self.layer_norm2, hidden_states, modality, packed)
         if not isinstance(self.mlp, ClippoSparseMLP):
-            return hidden_states + self.mlp(self.layer_norm2(hidden_states))  # (B, T, D)
-        change, statistics = self.mlp(self.layer_norm2(hidden_states), token_groups)
+            return hidden_states + self.mlp(normalized)  # (B, T, D)
+        change, statistics = self.mlp(normalized, token_groups)
         hidden_states = hidden_states + change
         return hidden_states if statistics is None else (hidden_states, statistics)
 
@@ -74,7 +78,14 @@ class ClippoEncoder(nn.Module):
         self.config = config
         sparse = config.expert_blocks if num_layers is None else ()
         number = config.num_hidden_layers if num_layers is None else num_layers
-        self.layers = nn.ModuleList([ClippoEncoderLayer(config, i in sparse) for i in range(number)])
+        split = config.num_modality_layers if num_layers is None else 0
+        layers = [self._modality_layer(config, i) for i in range(split)]
+        self.layers = nn.ModuleList(layers + [ClippoEncoderLayer(config, i in sparse) for i in range(split, number)])
+
+    def _modality_layer(self, config, index: int) -> ClippoModalityLayer:
+        """A block for each modality. A convolutional stem takes the place of the first block of images."""
+        own = [kind for kind in MODALITIES if not (index == 0 and kind == "image" and config.image_stem == "conv")]
+        return ClippoModalityLayer({kind: ClippoEncoderLayer(config) for kind in own})
 
     def forward(
         self,
@@ -83,6 +94,7 @@ class ClippoEncoder(nn.Module):
         modality: str | None = "image",
         packed: PackedSequence | None = None,
         router_statistics: list[torch.Tensor] | None = None,
+        branch: BranchState | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """Apply all blocks.
@@ -93,6 +105,7 @@ class ClippoEncoder(nn.Module):
             modality: "image" or "text" for the whole batch. None for a packed sequence.
             packed: Layout of a packed sequence, for hidden_states (1, T, D).
             router_statistics: List to which the statistics of each router are added. None: they are not computed.
+            branch: Maps of the images that join the tokens before some blocks. None: there is no branch.
             kwargs: Options of the attention function.
         """
         mask = None
@@ -101,7 +114,9 @@ class ClippoEncoder(nn.Module):
         if self.config.num_experts:
             wanted = router_statistics is not None
             kwargs["token_groups"] = token_groups(hidden_states, modality, packed, padding_mask, wanted)
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
+            if branch is not None:
+                hidden_states = branch.join(index, hidden_states, packed)
             output = layer(hidden_states, mask, modality, packed, **kwargs)
             hidden_states, *statistics = output if isinstance(output, tuple) else (output,)
             if statistics:
@@ -121,7 +136,7 @@ class ClippoAttentionPoolingHead(nn.Module):
         self.config = config
         self.probe = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.attention = ClippoAttention(config)
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm = layer_norm(config)
         self.mlp = ClippoMLP(config)
 
     def forward(
@@ -129,16 +144,18 @@ class ClippoAttentionPoolingHead(nn.Module):
         hidden_states: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
         packed: PackedSequence | None = None,
+        modality: str | None = "image",
     ) -> torch.Tensor:
-        """(B, T, D), or (1, T, D) with the layout of a packed sequence -> (B, D)"""
+        """(B, T, D) of one modality, or (1, T, D) with the layout of a packed sequence -> (B, D)"""
         if packed is not None:
             probe = self.probe.expand(-1, packed.canvases, -1)  # (1, B, D)
             pooled, _ = self.attention(probe, key_value_states=hidden_states, packed=packed)
-            return (pooled + self.mlp(self.layernorm(pooled)))[0]
+            normalized = normalize_tokens(self.layernorm, pooled, modality, packed, pooled=True)
+            return (pooled + self.mlp(normalized))[0]
         probe = self.probe.expand(hidden_states.shape[0], -1, -1)  # (B, 1, D)
         mask = create_bidirectional_mask(
             self.config, inputs_embeds=probe, attention_mask=padding_mask, encoder_hidden_states=hidden_states
         )
         pooled, _ = self.attention(probe, mask, key_value_states=hidden_states)
-        pooled = pooled + self.mlp(self.layernorm(pooled))
+        pooled = pooled + self.mlp(normalize_tokens(self.layernorm, pooled, modality, None))
         return pooled[:, 0]

@@ -78,4 +78,5 @@ def initialize_tower_module(module: nn.Module, hidden_size: int) -> None:
         init.normal_(module.position_embedding, std=0.02)
     elif isinstance(module, nn.Conv2d):
         lecun_normal(module.weight)
-        init.zeros_(module.bias)
+        if module.bias is not None:  # convolutions of the image side have none
+            init.zeros_(module.bias)

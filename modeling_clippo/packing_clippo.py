@@ -8,6 +8,7 @@ A packed sequence has nothing to do with packed text, the format that holds a pi
 Axes: T tokens of all canvases, B canvases, N patches of a canvas, M longest canvas of a group, H heads, K head size.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,25 @@ def pack(
         return PackedSequence(tuple(parts), max_patches, backend, groups=tuple(groups))
     cu_seqlens = F.pad(torch.cat(lengths).cumsum(0), (1, 0)).to(torch.int32)
     return PackedSequence(tuple(parts), max_patches, backend, cu_seqlens)
+
+
+def split_by_modality(packed: PackedSequence) -> list[PackedSequence]:
+    """Split a layout where the modality changes. The pieces follow each other in the sequence."""
+    pieces, first, group = [], 0, 0
+    for _, members in itertools.groupby(packed.parts, lambda part: part.modality):
+        parts = tuple(members)
+        stop = first + sum(part.canvases for part in parts)
+        offsets = packed.cu_seqlens
+        if offsets is not None:
+            offsets = offsets[first : stop + 1] - offsets[first]
+        groups, left = [], stop - first
+        while packed.groups and left:
+            groups.append(packed.groups[group])
+            left -= packed.groups[group].canvases
+            group += 1
+        pieces.append(packed._replace(parts=parts, cu_seqlens=offsets, groups=tuple(groups)))
+        first = stop
+    return pieces
 
 
 def _pad(modality: str, kept: torch.Tensor, most: int) -> tuple[Part, list[Group]]:

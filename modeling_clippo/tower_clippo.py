@@ -21,10 +21,12 @@ from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
 from .experts_clippo import ClippoRouter
 from .grid_clippo import GridFeaturesMixin
+from .image_branch_clippo import BranchState, image_branch
 from .initialization_clippo import initialize_tower_module
+from .modality_clippo import layer_norm, normalize_tokens
 from .model_card_clippo import model_card
 from .packing_clippo import MODALITIES, Part
-from .pixels_clippo import is_exporting
+from .pixels_clippo import as_pixels, is_exporting
 
 OPTIONS = (
     "output_hidden_states",
@@ -223,7 +225,8 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         super().__init__(config)
         self.embeddings = ClippoEmbeddings(config)
         self.encoder = ClippoEncoder(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.image_branch = image_branch(config)
+        self.post_layernorm = layer_norm(config)
         self.head = ClippoAttentionPoolingHead(config)
         self.post_init()
 
@@ -297,13 +300,14 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             kwargs["router_statistics"] = router_statistics
             return [self._encode_whole(batch, interpolate_pos_encoding, **kwargs) for batch in batches]
         tokens, packed = self.embeddings(batches, interpolate_pos_encoding, backend)
+        options = {"router_statistics": router_statistics, "branch": self._branch_of(batches)}
         if len(packed.parts) == 1 and packed.parts[0].place is None:  # one batch of which every patch is computed
             tokens = tokens[0].unflatten(0, (-1, packed.max_patches))  # (B, N, D)
-            hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1], router_statistics=router_statistics)
+            hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1], **options)
             hidden_states = hidden_states.flatten(0, 1)
         else:
-            hidden_states = self.encoder(tokens, None, None, packed, router_statistics)
-            hidden_states = self.post_layernorm(hidden_states)  # (1, T, D)
+            hidden_states = self.encoder(tokens, None, None, packed, **options)
+            hidden_states = normalize_tokens(self.post_layernorm, hidden_states, None, packed)  # (1, T, D)
             pooled = self.head(hidden_states, packed=packed)
             hidden_states = hidden_states[0]
         pooled = pooled.split([part.canvases for part in packed.parts])
@@ -327,8 +331,16 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, modality: str, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, M, D) -> hidden states (B, M, D) and pooled vectors (B, D)."""
-        hidden_states = self.post_layernorm(self.encoder(tokens, padding_mask, modality, **kwargs))
-        return hidden_states, self.head(hidden_states, padding_mask)
+        hidden_states = self.encoder(tokens, padding_mask, modality, **kwargs)
+        hidden_states = normalize_tokens(self.post_layernorm, hidden_states, modality, None)
+        return hidden_states, self.head(hidden_states, padding_mask, modality=modality)
+
+    def _branch_of(self, batches: Sequence[tuple[torch.Tensor, str]]) -> BranchState | None:
+        """Maps of the images of one pass. None without a branch."""
+        if self.image_branch is None:
+            return None
+        channels = self.config.num_channels
+        return BranchState(self.image_branch, [as_pixels(v, channels) if m == "image" else None for v, m in batches])
 
     def _encode_whole(
         self, batch: tuple[torch.Tensor, str], interpolate_pos_encoding: bool, **kwargs
@@ -339,7 +351,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         group = packed.groups[0]
         mask = None if group.mask is None else group.mask[:, 0, 0] == 0  # bool (B, M)
         tokens = tokens[0].unflatten(0, (-1, group.width))
-        hidden_states, pooled = self._encode_batch(tokens, mask, batch[1], **kwargs)
+        hidden_states, pooled = self._encode_batch(tokens, mask, batch[1], branch=self._branch_of([batch]), **kwargs)
         return self._output(packed.parts[0], hidden_states.flatten(0, 1), pooled)
 
     def _output(

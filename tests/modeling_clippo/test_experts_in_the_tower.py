@@ -176,7 +176,7 @@ class TestTower:
     ("fields", "message"),
     [
         (dict(num_experts=4, num_experts_per_tok=5), "num_experts_per_tok=5 of num_experts=4"),
-        (dict(num_experts=4, expert_layers=[2]), "the 2 blocks are 0 to 1"),
+        (dict(num_experts=4, expert_layers=[2]), "images and texts share are 0 to 1"),
         (dict(num_experts=4, expert_layers=[]), "names no block"),
         (dict(expert_layers=[1]), "without experts; set num_experts"),
         (dict(num_experts=4, router_min_text_experts=5), "threshold above ln 4"),
