@@ -70,8 +70,10 @@ BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 10
 
 SHORT = {
     # README and pretraining
+    "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 0"),
+    "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
-    "clippo pretrain emoji --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
+    "clippo pretrain emoji_twelve --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
     f"{PAIRS} {BATCH} --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),
     f'{PAIRS} --validation \'{{"path": "pairs/validation*.parquet", "caption_columns": "caption"}}\' {BATCH} '
     "--eval_strategy epoch --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),

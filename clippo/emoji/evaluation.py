@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import torch
+from accelerate import PartialState
 from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 from clippo.evaluation.encoder import Encoder
@@ -56,29 +57,36 @@ def evaluate_emoji(
 
     Returns:
         Rows {"split", "script", "languages", "queries", "R@1", "R@5", "R@10"}, recalls in 0..1. In each split the
-        script "all" comes first, then the scripts by their number of queries. Chance is k / number of images.
+        script "all" comes first, then the scripts by their number of queries, then each language, whose row has its
+        "language" too. Chance is k / number of images.
     """
     cells, rows = read_emoji(folder, ["script", "name", "split", "name_in_train"], languages)
     images = encoder.images(cells).require_all()
     texts = encoder.texts([row["name"] for row in rows])
     position = ranks(texts, images, torch.tensor([row["image"] for row in rows]))
 
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, str | None], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         for split in _splits(row, trained):
-            groups[split, "all"].append(i)
-            groups[split, row["script"]].append(i)
+            groups[split, "all", None].append(i)
+            groups[split, row["script"], None].append(i)
+            groups[split, row["script"], row["language"]].append(i)
     report = [
         {
             "split": split,
             "script": script,
+            **({} if language is None else {"language": language}),
             "languages": len({rows[i]["language"] for i in members}),
             "queries": len(members),
             **recall_at_k(position[members]),
         }
-        for (split, script), members in groups.items()
+        for (split, script, language), members in groups.items()
     ]
-    return sorted(report, key=lambda row: (SPLITS.index(row["split"]), row["script"] != "all", -row["queries"]))
+
+    def order(row: dict) -> tuple:
+        return SPLITS.index(row["split"]), "language" in row, row["script"] != "all", -row["queries"]
+
+    return sorted(report, key=order)
 
 
 def _splits(row: dict, trained: Sequence[str] | None) -> list[str]:
@@ -93,7 +101,7 @@ def _splits(row: dict, trained: Sequence[str] | None) -> list[str]:
 def as_markdown(report: list[dict], images: int) -> str:
     """Formats the report as one Markdown table: one line a script, recalls in percent, chance in the last line."""
     cells: dict[str, dict[str, dict]] = defaultdict(dict)
-    for row in report:
+    for row in (row for row in report if "language" not in row):
         cells[row["script"]][row["split"]] = row
     splits = [split for split in SPLITS if any(split in by_split for by_split in cells.values())]
     header = "".join(f" {split}: queries | R@1 | R@5 |" for split in splits)
@@ -120,6 +128,8 @@ class EmojiEvaluationArguments:
     trained: list[str] | None = field(
         default=None, metadata={"help": "Languages that the model was trained on; default: all."}
     )
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda, ...; default: the best available."})
+    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, float16."})
     output: str | None = field(default=None, metadata={"help": "Also write <output>.json and <output>.md."})
 
 
@@ -132,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(EmojiEvaluationArguments, description=main.__doc__.partition("\n")[0])
     (args,) = parser.parse_args_into_dataclasses(argv)
     try:
-        model = AutoModel.from_pretrained(find_model(args.model), dtype="float32")
+        device = torch.device(args.device) if args.device else PartialState().device
+        model = AutoModel.from_pretrained(find_model(args.model), dtype=args.dtype).to(device)
         encoder = Encoder(model, AutoProcessor.from_pretrained(args.model), progress=True)
         report = evaluate_emoji(encoder, args.data_dir, args.languages, args.trained)
     except (OSError, ValueError) as error:

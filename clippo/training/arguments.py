@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 import yaml
 from transformers import HfArgumentParser
 
@@ -185,6 +186,8 @@ def parse_recipe(dataclass_types: tuple[type, ...], arguments: Sequence[str]) ->
     parser, arguments = HfArgumentParser(dataclass_types), list(arguments)
     known = {f.name for kind in dataclass_types for f in fields(kind) if f.init}
     _refuse_old_flags(arguments, known)
+    if "use_cpu" in known and not torch.accelerator.is_available():
+        parser.set_defaults(use_cpu=True)  # TrainingArguments refuses bf16 on a machine without a GPU otherwise
     if arguments and not arguments[0].startswith("-"):
         path = find_recipe(arguments.pop(0))
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -49,10 +49,13 @@ def test_groups_add_up(emoji_folder, pictures):
     report = evaluate_emoji(encoder, emoji_folder)
     rows = rows_of(emoji_folder)
     for split, wanted in (("seen", "train"), ("held out", "held_out")):
-        group = [row for row in report if row["split"] == split]
+        group = [row for row in report if row["split"] == split and "language" not in row]
         whole = next(row for row in group if row["script"] == "all")
         assert whole["queries"] == sum(row["split"] == wanted for row in rows)
         assert whole["queries"] == sum(row["queries"] for row in group if row["script"] != "all")
+        languages = [row for row in report if row["split"] == split and "language" in row]
+        assert whole["queries"] == sum(row["queries"] for row in languages)
+        assert len(languages) == whole["languages"] == len({row["language"] for row in languages})
     german = evaluate_emoji(encoder, emoji_folder, languages=["de"], trained=["en"])
     assert {row["split"] for row in german} == {"language not trained"}
     assert german[0]["queries"] == sum(row["language"] == "de" for row in rows)

@@ -323,12 +323,12 @@ def test_overrides_that_the_initial_model_has_already(whole_run):
 
 
 def test_the_recipe_of_the_emoji_model_goes_on_from_its_first_stage(emoji_folder, tmp_path):
-    """`clippo pretrain emoji --init_from runs/emoji_en`, as documented, on a miniature of the data."""
+    """`clippo pretrain emoji_twelve --init_from runs/emoji_en`, as documented, on a miniature of the data."""
     sources = json.dumps([{"kind": "emoji", "path": str(emoji_folder)}])
     line = ["--sources", sources, "--max_steps", "1", "--bf16", "false"]
     line += ["--per_device_train_batch_size", "4"]
     main(["emoji_english", *line, "--output_dir", str(tmp_path / "en")])
-    main(["emoji", *line, "--init_from", str(tmp_path / "en"), "--output_dir", str(tmp_path / "all")])
+    main(["emoji_twelve", *line, "--init_from", str(tmp_path / "en"), "--output_dir", str(tmp_path / "all")])
     assert ClippoModel.from_pretrained(tmp_path / "all").config.hidden_size == 256
     with pytest.raises(SystemExit, match="clippo pretrain RECIPE"):
         main([])
