@@ -70,7 +70,7 @@ BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 10
 
 SHORT = {
     # README and pretraining
-    "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 0"),
+    "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
     "clippo pretrain emoji_twelve --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
