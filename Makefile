@@ -13,13 +13,20 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs clean
+.PHONY: help demo web test test-slow lint format docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.installed  ## zero-shot and multilingual retrieval with the shipped checkpoint; writes demo.png
 	$(RUN) scripts/demo.py
+
+web: $(VENV)/.installed node_modules/onnxruntime-web  ## build the page that runs the model in the browser, and serve it
+	$(RUN) scripts/build_web.py --port 8000
+
+node_modules/onnxruntime-web:
+	@command -v npm >/dev/null || { echo "make web needs npm, which comes with Node.js: the page runs onnxruntime-web" >&2; exit 1; }
+	npm install --no-save --no-audit --no-fund --ignore-scripts onnxruntime-web@1.30.0
 
 test: $(VENV)/.installed  ## the test suite without the slow tests
 	$(TEST_ENV) $(RUN) -m pytest -q -n $(JOBS) -m "not slow"

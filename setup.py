@@ -88,6 +88,8 @@ setup(
         "clippo.tasks.vqa",
         "clippo.training",
         "clippo.visualization",
+        "clippo.web",
+        "clippo.web.page",  # sources of the page alone: no __init__.py
         "clippo.modeling_clippo",
         "clippo.processing",
         "clippo.recipes",  # data alone: no __init__.py
@@ -97,12 +99,14 @@ setup(
         "clippo.modeling_clippo": "modeling_clippo",
         "clippo.processing": "processing",
         "clippo.recipes": "recipes",
+        "clippo.web.page": "web",
     },
     package_data={
         "clippo": ["py.typed"],
         "clippo.evaluation": ["*.json"],
         "clippo.processing": ["fonts/*"],
         "clippo.recipes": ["*.yaml", "*/*.yaml"],
+        "clippo.web.page": ["*.html", "*.js", "*.css"],
     },
     entry_points={"console_scripts": ["clippo = clippo.cli:main"]},
     # An editable install puts this folder on sys.path. The default mode installs an import hook, which comes too late

@@ -37,6 +37,7 @@ COMMANDS = {
     "prepare": Command("clippo.data.prepare:main", "Write a data set of the recipes to data/NAME."),
     "build sentences": Command("clippo.data.reading_corpus:main", "Build the texts that a reader learns from."),
     "build pictograms": Command("clippo.pictograms.command:main", "Build the pictogram data set of icons and emoji."),
+    "build web": Command("clippo.web.command:main", "Write the page that runs a model in the browser."),
     "build": Command("clippo.emoji.command:main", "Build the emoji data set, the demo gallery or phrases."),
 }
 

@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
 import clippo
+from clippo.web.build import RUNTIME
 
 from .clippo.emoji_miniature import build, cldr_folder  # noqa: F401
 from .documented import ROOT
@@ -154,5 +155,9 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     write_models(folder)
     (folder / "classes.txt").write_text("ant\nbee\ncat\n", encoding="utf-8")
     os.symlink(data, folder / "copies")
+    runtime = folder / "node_modules" / "onnxruntime-web" / "dist"  # the page is written, not opened
+    runtime.mkdir(parents=True)
+    for name in RUNTIME:
+        (runtime / name).write_text(name)
     PILImage.open(io.BytesIO(picture(0)["bytes"])).save(folder / "photo.png")
     return folder

@@ -36,6 +36,7 @@ ALLOWED = {
         *("modeling_clippo", "processing", "data", "evaluation", "training", "visualization", "clippo"),
     },
     "clippo.integrations": {"modeling_clippo", "processing", "data", "evaluation", "conversion", "clippo"},
+    "clippo.web": {"modeling_clippo", "processing", "evaluation", "integrations", "visualization", "clippo"},
     "clippo.demo": {"modeling_clippo", "processing", "evaluation", "visualization", "clippo"},
     "clippo": {"modeling_clippo", "processing"},
 }

@@ -129,6 +129,9 @@ SHORT = {
     "clippo export onnx --model checkpoints/clippo-emoji --output_dir runs/onnx --precision fp32 fp16 int8": Short(
         "--precision int8"
     ),
+    "clippo build web --model MODEL --image_dir PICTURES --output_dir runs/web": Short(
+        replace={"PICTURES": "docs/pictures"}
+    ),
     # figures
     'clippo visualize heatmap --image docs/pictures/cat.webp --texts "black cat"': Short(),
     "clippo visualize matrix --count 40": Short(),

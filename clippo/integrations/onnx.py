@@ -82,7 +82,7 @@ class Samples:
     def tensors(self, processor: ClippoProcessor, size: tuple[int, int], text_format: str) -> dict[str, torch.Tensor]:
         """Return pixel_values (B, 3, H, W) and text_pixel_values in `text_format`."""
         images = self.images or _noise(size)
-        texts = processor.tokenizer(list(self.texts), canvas_format=text_format, return_tensors="pt")
+        texts = processor.tokenizer(list(self.texts), canvas_format=text_format, overflow="ignore", return_tensors="pt")
         pixels = processor(images=list(images), return_tensors="pt")["pixel_values"]
         return {"pixel_values": pixels, "text_pixel_values": texts["text_pixel_values"]}
 
