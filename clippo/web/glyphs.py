@@ -14,7 +14,17 @@ FIRST_END = 0x530  # code points below are in the first file
 
 
 class GlyphFiles(NamedTuple):
-    """Two files of glyphs and the numbers that the browser's renderer needs beside them."""
+    """Two files of glyphs, and the numbers that the browser's renderer needs beside them.
+
+    Args:
+        first: Latin, Greek and Cyrillic.
+        rest: All other characters.
+        settings: Options of the renderer.
+
+    Example:
+        >>> GlyphFiles(b"", b"", {"width": 80}).settings
+        {'width': 80}
+    """
 
     first: bytes
     rest: bytes
