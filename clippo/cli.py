@@ -26,6 +26,9 @@ COMMANDS = {
     "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
     "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
     "evaluate emoji": Command("clippo.emoji.evaluation:main", "Measure an emoji search by script and by split."),
+    "evaluate pictograms": Command(
+        "clippo.pictograms.evaluation:main", "Measure a search for pictograms beside keyword search."
+    ),
     "embed": Command("clippo.evaluation.embed:main", "Write the vectors of a data set by any model."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),

@@ -85,21 +85,22 @@ def normalize(features: torch.Tensor) -> torch.Tensor:
 
 
 def check_text_pairs(images: torch.Tensor | None, first_texts: torch.Tensor, texts: torch.Tensor | None) -> None:
-    """Check that text-text pairs have one partner a row; several texts for a first sentence are not defined.
+    """Check that every image and first sentence has equally many texts.
 
     Args:
         images: (B_i, ...) or None.
         first_texts: (B_f, ...).
-        texts: (B_i + B_f, ...), the partners of both.
+        texts: (K * (B_i + B_f), ...), K sets of the partners of both.
 
     Raises:
         ValueError: There are more or fewer texts, or none.
     """
     rows = (0 if images is None else len(images)) + len(first_texts)
-    if texts is None or len(texts) != rows:
+    if texts is None or not len(texts) or len(texts) % rows:
         raise ValueError(
             f"first_text_pixel_values has {len(first_texts)} rows beside {rows - len(first_texts)} images, so "
-            f"text_pixel_values needs {rows}, captions first and second sentences after them; it has "
+            f"text_pixel_values needs {rows} or a multiple, in each set captions first and second sentences after "
+            f"them; it has "
             f"{0 if texts is None else len(texts)}."
         )
 
@@ -204,7 +205,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
                 sets are not each other's negatives.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
             first_text_pixel_values: Rendered texts in place of images, the first sentences of text-text pairs. They are
-                rows after the images, and their partners come last in `text_pixel_values`.
+                rows after the images, and their partners come last in each set of `text_pixel_values`.
             image_embeds: float (B_i, E), vectors in the place of images: those of `config.image_tower`, or those of
                 this model's own image side. They are normalised here and have no gradient. Where the config has
                 `image_embed_dim`, they are that wide and are projected first.

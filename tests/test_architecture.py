@@ -30,7 +30,17 @@ ALLOWED = {
     # command.py alone needs evaluation and tasks
     "clippo.visualization": {"modeling_clippo", "processing", "data", "evaluation", "tasks", "clippo"},
     "clippo.training": {
-        *("modeling_clippo", "processing", "data", "emoji", "conversion", "evaluation", "visualization", "clippo"),
+        *(
+            "modeling_clippo",
+            "processing",
+            "data",
+            "emoji",
+            "pictograms",
+            "conversion",
+            "evaluation",
+            "visualization",
+            "clippo",
+        ),
     },
     "clippo.tasks": {
         *("modeling_clippo", "processing", "data", "evaluation", "training", "visualization", "clippo"),

@@ -14,6 +14,18 @@ DRAWS = "view_draws"  # keys of a batch that the model does not know
 PICTURES = "pictures"
 
 
+class Pictures(Protocol):
+    """All images of a data set on one device, by number: a tensor, or a `PictureBank`."""
+
+    device: torch.device
+
+    def to(self, device: torch.device) -> "Pictures":
+        """The images on another device."""
+
+    def __getitem__(self, numbers: Tensor) -> Tensor:
+        """Images uint8 (B, H, W, 4)."""
+
+
 class Views(Protocol):
     """Random views in two halves, as `RandomView` and `PhotoViews` compute them."""
 
@@ -29,8 +41,8 @@ class DeviceViews:
 
     Args:
         views: `RandomView` or `PhotoViews`.
-        pictures: All images of a small data set, uint8. They stay on the device as one tensor, and a batch names their
-            numbers instead of holding them. None: images travel with the batch.
+        pictures: All images of a small data set, uint8, or `Pictures`. They stay on the device, and a batch
+            names their numbers instead of holding them. None: images travel with the batch.
 
     Example:
         >>> import numpy as np
@@ -43,9 +55,9 @@ class DeviceViews:
         {'pixel_values': (2, 3, 16, 16)}
     """
 
-    def __init__(self, views: Views, pictures: np.ndarray | None = None):
+    def __init__(self, views: Views, pictures: np.ndarray | Pictures | None = None):
         self.views = views
-        self.pictures = None if pictures is None else torch.from_numpy(pictures)
+        self.pictures = torch.from_numpy(pictures) if isinstance(pictures, np.ndarray) else pictures
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the batch with views as `pixel_values`. A batch without random numbers is returned as it is."""

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from huggingface_hub.dataclasses import strict
 
 from clippo.data.specs import read_spec
+from clippo.emoji.augmentation import RandomView
 from clippo.emoji.pairs import EmojiPairs
 
 
@@ -85,3 +87,12 @@ class EmojiSpec:
             grow=self.grow,
         )
         return train, EmojiPairs(self.path, "held_out", self.languages, sampling=False).one_per_picture()
+
+    @staticmethod
+    def views(size: int) -> RandomView:
+        """Random views of the training images.
+
+        Args:
+            size: Side of the canvas in pixels.
+        """
+        return RandomView(size, dtype=torch.uint8)

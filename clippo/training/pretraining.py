@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
@@ -27,9 +26,10 @@ from clippo.data import (
     SourcePairs,
     SourceSpec,
 )
-from clippo.emoji import EmojiSpec, RandomView
+from clippo.emoji import EmojiSpec
 from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
+from clippo.pictograms import PictogramSpec
 from clippo.processing import ClippoProcessor
 from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 CHANGEABLE = ("image_size", "num_channels", "skip_blank_patches", "logit_scale_max")
 # Fields that may change when image vectors come from another tower than before, see `grow`.
 IMAGE_SIDE = ("image_tower", "project_images", "image_embed_dim", "projection_dim")
+
+# Data sets that are trained on alone.
+ALONE = (EmojiSpec, PictogramSpec)
 
 Data = tuple[Dataset | IterableDataset, Dataset | None, ContrastiveCollator, ContrastiveCollator]
 
@@ -113,11 +116,13 @@ def build_data(args: DataArguments, processor: ClippoProcessor, training_args: T
     if not args.sources:
         raise ValueError("There are no sources to train on; give sources, a list of mappings with a path each.")
     plain = ContrastiveCollator(processor)
-    if EmojiSpec.is_among(args.sources):
+    alone = next((kind for kind in ALONE if kind.is_among(args.sources)), None)
+    if alone is not None:
         if args.validation:
-            raise ValueError("The emoji data set validates on its held-out pairs; leave out validation.")
-        train, validation = EmojiSpec.from_dict(args.sources[0]).open(args.texts_per_image)
-        views = RandomView(processor.image_processor.size["height"], dtype=torch.uint8)
+            raise ValueError(f"{alone.__name__} validates on its held-out pairs; leave out validation.")
+        spec = alone.from_dict(args.sources[0])
+        train, validation = spec.open(args.texts_per_image)
+        views = spec.views(processor.image_processor.size["height"])
         if args.augment_on_device:  # the images of the data set are few and small: the device keeps all of them
             return train, validation, replace(plain, views=views, on_device=True, by_number=True), plain
         return train, validation, replace(plain, augment=views), plain

@@ -43,6 +43,18 @@ def retrieval_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return metrics
 
 
+def images_first(per_pair: torch.Tensor, images: int, rows: int) -> torch.Tensor:
+    """Values of image-text pairs, then those of text-text pairs.
+
+    Args:
+        per_pair: (K * rows,), K sets of texts; in each set those of images come first.
+        images: Number of images.
+        rows: Number of images and first sentences.
+    """
+    sets = per_pair.view(-1, rows)  # (K, rows)
+    return torch.cat([sets[:, :images].flatten(), sets[:, images:].flatten()])
+
+
 def data_seed(args: TrainingArguments) -> int:
     """Returns the seed of the data order: `data_seed`, or the run's own seed."""
     return args.seed if args.data_seed is None else args.data_seed
@@ -236,11 +248,11 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
             require_finite(loss, self.state.global_step + 1)
-            images = inputs.get("pixel_values", inputs.get("image_embeds"))
-            pairs = len(outputs["loss_per_pair"])
-            image_rows = pairs - len(inputs.get("first_text_pixel_values", ())) if images is not None else 0
+            images = len(inputs.get("pixel_values", inputs.get("image_embeds", ())))
+            rows = images + len(inputs.get("first_text_pixel_values", ()))
+            per_pair = [images_first(outputs[name], images, rows) for name in ("loss_per_pair", "hit_per_pair")]
             flops = self._flops(inputs) if self._peak else 0.0  # a tensor where texts skip patches: nobody waits for it
-            self.meters.update(outputs["loss_per_pair"], outputs["hit_per_pair"], image_rows, skipped, flops)
+            self.meters.update(*per_pair, len(per_pair[0]) * images // rows, skipped, flops)
             self.expert_meters.update(outputs.get("expert_tokens"))
         return (loss, outputs) if return_outputs else loss
 

@@ -1,0 +1,89 @@
+"""Specification of the pictogram data set as the source of a training run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+
+from clippo.data.specs import read_spec
+from clippo.pictograms.pairs import PictogramPairs
+from clippo.pictograms.validation import HeldOutPictograms
+from clippo.pictograms.views import PictogramView
+
+
+@strict
+@dataclass
+class PictogramSpec:
+    """The pictogram data set as the only source of a recipe.
+
+    Args:
+        path: Folder that `clippo build pictograms` wrote, or its compact form.
+        kind: "pictograms".
+        name: Name in messages, the path by default.
+        linked_share: Share of a batch for concepts with texts in many languages.
+        text_share: Share of those concepts that are texts alone.
+        grow: Two numbers of batches, between which the languages join English one after another.
+
+    Raises:
+        StrictDataclassFieldValidationError: A value has the wrong type.
+
+    Example:
+        >>> from clippo.pictograms import PictogramSpec
+        >>> PictogramSpec.from_dict({"kind": "pictograms", "path": "data/pictograms"}).linked_share
+        0.6
+    """
+
+    path: str
+    kind: str = "pictograms"
+    name: str | None = None
+    linked_share: float | int = 0.6
+    text_share: float | int = 0.1
+    grow: list[int] | None = None
+
+    def __post_init__(self):
+        self.name = self.name or self.path
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, Any]) -> "PictogramSpec":
+        """The source that a mapping of a recipe describes; see `read_spec`."""
+        return read_spec(cls, spec)
+
+    @staticmethod
+    def is_among(sources: list) -> bool:
+        """True when the sources of a recipe are the pictogram data set.
+
+        Args:
+            sources: The mappings of a recipe.
+
+        Raises:
+            ValueError: Another source stands beside it.
+        """
+        kinds = [source.get("kind") if isinstance(source, Mapping) else None for source in sources]
+        if "pictograms" in kinds and len(kinds) > 1:
+            raise ValueError("The pictogram data set is trained on alone; leave out the other sources.")
+        return "pictograms" in kinds
+
+    def open(self, texts_per_image: int = 1) -> tuple[PictogramPairs, HeldOutPictograms]:
+        """Training items and validation pairs.
+
+        Args:
+            texts_per_image: Texts drawn for each picture of a training batch.
+
+        Returns:
+            The training set, and one held-out pair for each concept, so that metrics rank over all concepts.
+        """
+        train = PictogramPairs(
+            self.path, texts_per_image, float(self.linked_share), float(self.text_share), grow=self.grow
+        )
+        return train, HeldOutPictograms(train)
+
+    @staticmethod
+    def views(size: int) -> PictogramView:
+        """Random views of the training pictures.
+
+        Args:
+            size: Side of the canvas in pixels.
+        """
+        return PictogramView(size, dtype=torch.uint8)
