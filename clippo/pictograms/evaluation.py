@@ -240,6 +240,8 @@ def evaluate_pictograms(
 
 def _by_script(evaluation: Evaluation, count: int) -> list[dict]:
     numbers = range(count)
+    if not count:
+        return []
     found = {"model": evaluation.search(numbers), "BM25, keywords": evaluation.keywords(numbers)}
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i in numbers:
@@ -311,6 +313,8 @@ def _misspelled(evaluation: Evaluation, count: int, rate: float = 0.1) -> list[d
     asked = [
         i for i in range(count) if evaluation.queries[i].language == "en" and evaluation.queries[i].split == TRAINED
     ]
+    if not asked:
+        return []
     rows = []
     for damage, spoil in {"none": None, **MISSPELLINGS}.items():
         generator = np.random.default_rng(0)

@@ -135,11 +135,21 @@ def test_text_pairs_and_images_are_each_others_negatives(images, first_texts):
     assert model.eval()(**batch).logits_per_image.shape == (images + first_texts,) * 2
 
 
-@pytest.mark.parametrize("texts", [0, 6, 14, None])
-def test_text_pairs_have_one_partner_a_row(texts):
+def test_several_sets_of_partners_are_the_mean_of_one_set_each():
+    """Images and first sentences have K texts each; in each set those of the images come first."""
+    model, batch = make(), pairs(3, 4, sets=2)
+    sets = batch["text_pixel_values"].split(7)
+    one, other = (model(**{**batch, "text_pixel_values": texts}) for texts in sets)
+    together = model(**batch)
+    torch.testing.assert_close(together.loss, (one.loss + other.loss) / 2)
+    torch.testing.assert_close(together.loss_per_pair, torch.cat([one.loss_per_pair, other.loss_per_pair]))
+
+
+@pytest.mark.parametrize("texts", [0, 6, 13, None])
+def test_text_pairs_have_equally_many_partners_a_row(texts):
     batch = pairs(3, 4)
     batch["text_pixel_values"] = None if texts is None else batch["text_pixel_values"][:1].expand(texts, -1, -1)
-    message = f"4 rows beside 3 images, so text_pixel_values needs 7, .* it has {texts or 0}"
+    message = f"4 rows beside 3 images, so text_pixel_values needs 7 or a multiple, .* it has {texts or 0}"
     with pytest.raises(ValueError, match=message):
         make()(**batch)
 

@@ -74,7 +74,7 @@ SETS = {
         "chars": {"1f5d1": "wastebasket", "1f9e0": "brain", "1f680": "rocket"},
     },
     "banners": {"icons": {"fr": red(11), "bl": red(11), "zz": red(7)}},
-    "copies": {"icons": {"refuse": bars(3, 9), "lonely-thing": bars(5, 11)}},
+    "copies": {"icons": {"refuse": bars(3, 9), "lonely-thing": bars(5, 11), "rocket": bars(1, 5, 14)}},
     "sharealike": {"icons": {"a": dot()}},
     "marks": {"icons": {"acme": dot()}},
 }

@@ -67,6 +67,7 @@ def test_icons_reach_the_concepts_of_cldr(rows):
         "banners:fr": ("1f1eb-1f1f7", "region"),
         "banners:zz": ("en:zz", ""),
         "copies:lonely-thing": ("en:lonely thing", ""),
+        "copies:rocket": ("1f680", "name"),
     }
 
 

@@ -5,6 +5,7 @@ import torch
 from transformers import TrainerState, TrainingArguments
 
 from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
+from clippo.training.trainer import images_first
 
 
 class Clock:
@@ -103,3 +104,10 @@ def test_the_count_goes_on_after_a_restart(tmp_path):
     after.on_train_begin(TrainingArguments(output_dir=str(tmp_path), use_cpu=True), state, None)
     after.add(used=1, skipped=1)
     assert (after.used, after.skipped) == (91, 11)
+
+
+def test_values_of_image_pairs_come_first_in_several_sets_of_texts():
+    """Two sets of texts for two images and a first sentence: rows 2 and 5 are text against text."""
+    ordered = images_first(torch.tensor([0.0, 1.0, 20.0, 3.0, 4.0, 50.0]), images=2, rows=3)
+    assert ordered.tolist() == [0.0, 1.0, 3.0, 4.0, 20.0, 50.0]
+    assert images_first(torch.tensor([7.0, 8.0]), images=0, rows=2).tolist() == [7.0, 8.0]
