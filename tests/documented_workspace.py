@@ -10,9 +10,11 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
 import clippo
+from clippo.pictograms import build_pictograms
 from clippo.web.build import RUNTIME
 
 from .clippo.emoji_miniature import build, cldr_folder  # noqa: F401
+from .clippo.pictograms.fake_packages import write_packages
 from .documented import ROOT
 from .tiny import save_tiny
 
@@ -148,6 +150,8 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     data = folder / "data"
     build(data / "emoji", held_out=0.25)
     write_emoji(data / "emoji")
+    write_packages(folder / "node_modules")
+    build_pictograms(data / "pictograms", folder / "node_modules", side=96, workers=1, held_out_sets=("copies",))
     write_captions(data)
     write_texts(data)
     write_classes(data)

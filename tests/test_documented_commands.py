@@ -73,6 +73,10 @@ SHORT = {
     "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
+    "clippo pretrain pictograms": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
+    "clippo evaluate pictograms --model runs/pictograms --output runs/pictograms_search": Short(
+        after="clippo pretrain pictograms"
+    ),
     "clippo pretrain emoji_twelve --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
     f"{PAIRS} {BATCH} --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),
     f'{PAIRS} --validation \'{{"path": "pairs/validation*.parquet", "caption_columns": "caption"}}\' {BATCH} '
@@ -146,6 +150,10 @@ SHORT = {
     "clippo demo": Short(),
     # data sets
     "clippo build emoji": Short("--font_path font.ttf --cldr_folder cldr --output_dir built/emoji"),
+    "clippo build pictograms": Short("--output_dir built/pictograms --workers 1"),
+    "clippo build pictograms --compact_dir data/pictograms_compact --most_pictures 110000": Short(
+        "--output_dir built/pictograms --workers 1 --compact_dir built/compact --most_pictures 5"
+    ),
     "clippo build phrases --words 7 --lowercase 0.3 --output_dir data/text_views/seven --files FILES": PHRASES,
     "clippo build phrases --words 3 --keep 0.7 --lowercase 0.3 --output_dir data/text_views/three "
     "--files FILES": PHRASES,

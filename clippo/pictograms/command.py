@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser
 
 from clippo.pictograms.build import build_pictograms
+from clippo.pictograms.compact import write_compact
 from clippo.pictograms.drawing import SIDE
 
 
@@ -22,6 +23,8 @@ class PictogramArguments:
     sets: list[str] | None = field(default=None, metadata={"help": "Only these icon sets; default: all allowed."})
     side: int = field(default=SIDE, metadata={"help": "Side of the pictures in pixels."})
     workers: int | None = field(default=None, metadata={"help": "Processes that draw; default: one a core."})
+    compact_dir: str | None = field(default=None, metadata={"help": "Also write the compact form to this folder."})
+    most_pictures: int | None = field(default=None, metadata={"help": "Most pictures of the compact form."})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,8 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     (args,) = parser.parse_args_into_dataclasses(argv)
     try:
         info = build_pictograms(args.output_dir, args.packages_dir, args.sets, args.side, args.workers)
+        compact = write_compact(args.output_dir, args.compact_dir, args.most_pictures) if args.compact_dir else None
     except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     shown = {name: info[name] for name in ("data_hash", "statistics", "pictures_left_out", "sets_left_out")}
     shown["statistics"] = {name: value for name, value in shown["statistics"].items() if name != "pictures_by_set"}
+    if compact:
+        shown["compact"] = compact
     print(json.dumps(shown, indent=1, ensure_ascii=False))

@@ -8,13 +8,12 @@ from transformers import TrainingArguments
 
 from clippo import ClippoConfig
 from clippo.data import SourceSpec
-from clippo.emoji import EmojiSpec
 from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.recipe_files import find_recipe, recipe_names
 from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
 from clippo.training.optimization import OptimizerArguments
-from clippo.training.pretraining import CHANGEABLE
+from clippo.training.pretraining import ALONE, CHANGEABLE
 
 RECIPES = [name for name in recipe_names() if "/" not in name]  # the folders hold launch and evaluation configs
 CPU = ["--use_cpu", "true", "--bf16", "false", "--fp16", "false", "--tf32", "false"]
@@ -27,7 +26,7 @@ SHARED = {
     "speeches": "us_speeches",
     "wikitext": "wikitext2",
 }
-MADE = ("emoji", "text_views")  # data sets that `clippo build` makes
+MADE = ("emoji", "pictograms", "text_views")  # data sets that `clippo build` makes
 BY_HAND = ("coco", "image_text", "laion400m")  # data sets that users bring
 
 
@@ -48,7 +47,8 @@ def test_a_recipe_is_read(name):
     if is_pretraining(name):
         model, data, training, *_ = parse_recipe(PRETRAINING, [name, *CPU])
         specs = [*data.sources, *([data.validation] if data.validation else [])]
-        specs = [(EmojiSpec if EmojiSpec.is_among([spec]) else SourceSpec).from_dict(spec) for spec in specs]
+        kinds = [next((kind for kind in ALONE if kind.is_among([spec])), SourceSpec) for spec in specs]
+        specs = [kind.from_dict(spec) for kind, spec in zip(kinds, specs, strict=True)]
         assert sum(getattr(spec, "weight", 1) for spec in specs[: len(data.sources)]) == pytest.approx(1)
         overrides = model.config_overrides
     else:
