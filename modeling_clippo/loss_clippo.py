@@ -103,6 +103,20 @@ def _agree(images: torch.Tensor, texts: torch.Tensor, gather: bool) -> tuple[Sha
     return Shares(tuple(rows for rows, _ in counts), rank), sets
 
 
+def gather_rows(own: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Gather the rows of all processes, without a gradient.
+
+    Args:
+        own: (n, E), in the same dtype on every process.
+
+    Returns:
+        (N, E), and the weight of this process: W * n / N, by which the mean over its rows counts in an average over W
+        processes.
+    """
+    shares, _ = _agree(own, own, True)
+    return shares.gather(own.detach().contiguous()), len(own) * len(shares.rows) / shares.total
+
+
 def _tiles(rows: int, sets: int, start: int, height: int) -> list[tuple[int, slice, int]]:
     """Tiles of one process: k, the slice of the texts, and the offset of the diagonal with their partners."""
     tiles = []

@@ -33,6 +33,7 @@ from clippo.pictograms import PictogramSpec
 from clippo.processing import ClippoProcessor
 from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
+from clippo.training.distillation import DistillationArguments
 from clippo.training.given_vectors import check_vectors
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.processes import RunRefusedError
@@ -190,6 +191,7 @@ def pretrain(
     step_args: StepArguments | None = None,
     optimizer_args: OptimizerArguments | None = None,
     resume_args: ResumeArguments | None = None,
+    distillation_args: DistillationArguments | None = None,
 ) -> ContrastiveTrainer:
     """Trains, saves model, processor and curves to `output_dir`, and evaluates.
 
@@ -202,6 +204,7 @@ def pretrain(
         step_args: Computation of a step.
         optimizer_args: Optimizer and schedule.
         resume_args: Resumption of a stopped run.
+        distillation_args: Losses against given vectors.
 
     Returns:
         The trainer after training.
@@ -215,7 +218,7 @@ def pretrain(
     training_args.dataloader_drop_last = True  # the loss of a small last batch has another scale
     step_args, resume_args = step_args or StepArguments(), resume_args or ResumeArguments()
     with run_lock(training_args):
-        trainer = _build_trainer(model_args, data_args, training_args, step_args, optimizer_args)
+        trainer = _build_trainer(model_args, data_args, training_args, step_args, optimizer_args, distillation_args)
         result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_args.resume_anyway))
         trainer.save_model()
         trainer.save_metrics("train", result.metrics)
@@ -235,6 +238,7 @@ def _build_trainer(
     training_args: TrainingArguments,
     step_args: StepArguments,
     optimizer_args: OptimizerArguments | None,
+    distillation_args: DistillationArguments | None,
 ) -> ContrastiveTrainer:
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
@@ -258,13 +262,19 @@ def _build_trainer(
         compile_blocks=step_args.compile_blocks,
         max_skipped=data_args.max_skipped,
         device_views=_device_views(train, collator),
-        settings=_settings(model_args, data_args, optimizer_args),
+        distillation=distillation_args,
+        settings=_settings(model_args, data_args, optimizer_args, distillation_args),
     )
     trainer.add_callback(SaveFirst())
     return trainer
 
 
-def _settings(model_args: ModelArguments, data_args: DataArguments, optimizer_args: OptimizerArguments | None) -> dict:
+def _settings(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    optimizer_args: OptimizerArguments | None,
+    distillation_args: DistillationArguments | None,
+) -> dict:
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
@@ -272,7 +282,10 @@ def _settings(model_args: ModelArguments, data_args: DataArguments, optimizer_ar
         data = {key: value for key, value in data.items() if key != name or value}
     places = ("path", "vectors")
     data["sources"] = [{name: value for name, value in spec.items() if name not in places} for spec in data["sources"]]
-    return {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
+    settings = {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
+    if distillation_args is not None and distillation_args.changes_the_loss:
+        settings["distillation"] = asdict(distillation_args)
+    return settings
 
 
 def _draw_curves(folder: Path) -> None:
@@ -284,7 +297,10 @@ def _draw_curves(folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `clippo pretrain` with the given command line (default: `sys.argv[1:]`)."""
-    kinds = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments, ResumeArguments)
+    kinds = (
+        *(ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments, ResumeArguments),
+        DistillationArguments,
+    )
     arguments = parse_command(kinds, argv, usage=__doc__)
     try:
         pretrain(*arguments)

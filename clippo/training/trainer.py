@@ -19,6 +19,7 @@ from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training import compilation
 from clippo.training.adafactor import local_part
 from clippo.training.checkpoints import CheckpointMixin
+from clippo.training.distillation import DistillationArguments, distillation_loss
 from clippo.training.endless import StopWorkers, make_endless
 from clippo.training.expert_meters import ExpertMeters
 from clippo.training.finetuning import EvalDataMixin, require_finite
@@ -141,11 +142,13 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         compile_blocks: bool = False,
         max_skipped: float = 0.05,
         device_views: DeviceViews | None = None,
+        distillation: DistillationArguments | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         if compile_blocks or self.args.torch_compile:
             compilation.compile_blocks(self)
+        self.distillation = distillation or DistillationArguments()
         self.device_views = device_views
         self.eval_collator = eval_collator or self.data_collator
         self.optimizer_arguments = optimizer_arguments or OptimizerArguments()
@@ -246,6 +249,8 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         inputs = dict(inputs)
         skipped = inputs.pop("skipped", 0)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training and self.distillation.changes_the_loss and "image_embeds" in inputs:
+            loss = distillation_loss(self.distillation, loss, outputs["image_embeds"], outputs["text_embeds"], True)
         if model.training:
             require_finite(loss, self.state.global_step + 1)
             images = len(inputs.get("pixel_values", inputs.get("image_embeds", ())))
