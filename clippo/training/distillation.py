@@ -54,7 +54,7 @@ class DistillationArguments:
 
     @property
     def changes_the_loss(self) -> bool:
-        """Whether the loss is another than the contrastive one."""
+        """True if the loss is another than the contrastive one."""
         return (self.contrastive_weight, self.soft_target_weight, self.cosine_weight) != (1.0, 0.0, 0.0)
 
 
