@@ -244,7 +244,7 @@ def collect(files: CorpusFiles, options: CorpusOptions) -> tuple[list[ReadingRow
 
 
 def build_corpus(files: CorpusFiles, options: CorpusOptions, output_dir: str | Path) -> dict:
-    """Write train.parquet, held_out.parquet and corpus.json.
+    """Write a parquet file for each kind of rows, such as phrase.parquet, held_out.parquet and corpus.json.
 
     Args:
         files: Inputs.
@@ -269,14 +269,18 @@ def build_corpus(files: CorpusFiles, options: CorpusOptions, output_dir: str | P
         raise ValueError("There is no text; give --documents, --translations or --wordnet.")
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = _write(rows, ReadingRow._fields, folder / "train.parquet")
+    kinds = Counter(row.kind for row in rows)
+    hashes = [
+        _write([row for row in rows if row.kind == kind], ReadingRow._fields, folder / f"{kind}.parquet")
+        for kind in sorted(kinds)
+    ]
     _write(held_out, HELD_OUT_COLUMNS, folder / "held_out.parquet")
     told = {
         "options": asdict(options),
-        "kinds": dict(Counter(row.kind for row in rows).most_common()),
+        "kinds": dict(kinds.most_common()),
         "languages": len({row.language for row in rows}),
         "held_out": len(held_out),
-        "sha256": digest,
+        "sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),
     }
     (folder / "corpus.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return told

@@ -57,6 +57,8 @@ class SourceSpec:
         text_column: Column of documents, read as pairs of consecutive sentences (text-text).
         vectors: Folder of the vectors.
         key_column: Column with the keys of the vectors, where the rows are not those that were embedded.
+        typos: Vectors: share of the texts that are drawn with typing errors, see `clippo.data.misspellings.vary`.
+        other_case: Vectors: share of the texts that are drawn in capitals or in small letters.
         min_chars: Shortest sentence of such a pair.
         max_chars: Longest sentence of such a pair; the canvas would cut longer ones.
 
@@ -84,6 +86,8 @@ class SourceSpec:
     text_column: str | None = None
     vectors: str | None = None
     key_column: str | None = None
+    typos: float | int = 0.0
+    other_case: float | int = 0.0
     min_chars: int = 8
     max_chars: int = 200
 
@@ -105,7 +109,7 @@ class SourceSpec:
         if self.kind == "vectors":
             self._check_vectors()
         else:
-            self._refuse(f"an {self.kind} source", "vectors", "key_column")
+            self._refuse(f"an {self.kind} source", "vectors", "key_column", "typos", "other_case")
         if self.kind == "image_text":
             self._refuse("an image_text source", "text_column", "min_chars", "max_chars")
         elif self.kind == "vectors":
@@ -124,6 +128,10 @@ class SourceSpec:
             raise ValueError(f"{self.name}: a vectors source needs vectors, the folder that `clippo embed` wrote.")
         if self.streaming:
             raise ValueError(f"{self.name}: vectors belong to row numbers, which a stream lacks; leave out streaming.")
+        if not (0 <= self.typos <= 1 and 0 <= self.other_case <= 1):
+            raise ValueError(
+                f"{self.name}: typos={self.typos} and other_case={self.other_case} are shares; write 0 to 1."
+            )
 
     def _refuse(self, what: str, *names: str) -> None:
         """Raise `ValueError` if an option is set that has no effect here."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from clippo.data.samples import UnusableRow, draw_captions
+from clippo.data.misspellings import vary
+from clippo.data.samples import UnusableRow, cell_texts, draw_captions
 from clippo.data.sources import Rows, open_source
 from clippo.data.specs import SourceSpec
 from clippo.data.vectors import Vectors
@@ -88,7 +89,11 @@ class VectorSource:
         vector = self.vectors.get(row)
         if vector is None:
             raise UnusableRow("no vector, because its image could not be embedded")
-        return {"vector": vector, "text": draw_captions(cells, self.spec, generator, texts_per_image)}
+        text = draw_captions(cells, self.spec, generator, texts_per_image)
+        if generator is not None and (self.spec.typos or self.spec.other_case):
+            several = [vary(one, self.spec.typos, self.spec.other_case, generator) for one in cell_texts(text)]
+            text = several if isinstance(text, list) else several[0]
+        return {"vector": vector, "text": text}
 
 
 def _tops(rows: Rows, columns: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 import torch
 import yaml
 from accelerate import PartialState
-from transformers import AutoModel, AutoProcessor, HfArgumentParser
+from transformers import HfArgumentParser
 
 from clippo.evaluation.benchmarks import Benchmark, find_benchmark
 from clippo.evaluation.classification import zero_shot_report
@@ -19,8 +19,9 @@ from clippo.evaluation.image_text import mixed_index_report, modality_gap_report
 from clippo.evaluation.phrase_matching import PhraseProtocol, phrase_report
 from clippo.evaluation.probes import FewShotProtocol, few_shot_report
 from clippo.evaluation.report import Report
+from clippo.evaluation.robustness import robustness_report
 from clippo.evaluation.text_text import Sentences, bitext_report, sts_report
-from clippo.model_files import find_model
+from clippo.evaluation.vector_models import open_vector_model
 from clippo.recipe_files import find_recipe
 
 DEFAULT_RECIPE = "evaluation/emoji"
@@ -30,7 +31,10 @@ DEFAULT_RECIPE = "evaluation/emoji"
 class RunArguments:
     """Options that all evaluations share."""
 
-    model: str = field(default="checkpoints/clippo-emoji", metadata={"help": "Folder or hub name of the model."})
+    model: str = field(
+        default="checkpoints/clippo-emoji",
+        metadata={"help": "Folder or hub name of the model; also timm:NAME and sentence:NAME."},
+    )
     output_dir: str = field(default="runs/evaluation", metadata={"help": "Folder for .json, .md and .png files."})
     cache_dir: str = field(
         default="~/.cache/clippo/embeddings", metadata={"help": "Folder of the embedding cache; '' turns it off."}
@@ -151,6 +155,16 @@ class SentenceArguments:
 
 
 @dataclass
+class RobustnessArguments(SentenceArguments):
+    """Options of robustness."""
+
+    beside: list[str] = field(
+        default_factory=list, metadata={"help": "Further models, as for --model, measured beside it."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the damages."})
+
+
+@dataclass
 class PhraseArguments:
     """Options of phrase matching."""
 
@@ -195,6 +209,17 @@ def _with_sentences(report: Callable) -> Callable:
     return lambda encoder, run, args: report(encoder, args.sentences(run))
 
 
+def _robustness(encoder: Encoder, run: RunArguments, args: RobustnessArguments) -> Report:
+    others = {name: _open_encoder(name, run, encoder.model.device) for name in args.beside}
+    return robustness_report(encoder, args.sentences(run), others, args.seed)
+
+
+def _open_encoder(name: str, run: RunArguments, device: torch.device) -> Encoder:
+    model, processor = open_vector_model(name, dtype=run.dtype)
+    options = (run.cache_dir, run.batch_size, run.text_batch_size, run.part_size, run.progress)
+    return Encoder(model.to(device), processor, *options)
+
+
 def _phrases(encoder: Encoder, run: RunArguments, args: PhraseArguments) -> Report:
     return phrase_report(encoder, args.sentences(), args.protocol(run))
 
@@ -206,6 +231,7 @@ TASKS = {
     "sts": (SentenceArguments, _with_sentences(sts_report)),
     "bitext": (SentenceArguments, _with_sentences(bitext_report)),
     "phrases": (PhraseArguments, _phrases),
+    "robustness": (RobustnessArguments, _robustness),
     "modality-gap": (CaptionArguments, _with_captions(modality_gap_report)),
     "mixed-index": (CaptionArguments, _with_captions(mixed_index_report)),
 }
@@ -255,9 +281,7 @@ def evaluate(run: RunArguments, tasks: list[tuple[str, object]], command: str = 
     device = torch.device(run.device) if run.device else None
     # Joins the process group that torchrun or accelerate launch announce. In a single process it does nothing.
     state = PartialState(cpu=device is not None and device.type == "cpu")
-    model = AutoModel.from_pretrained(find_model(run.model), dtype=run.dtype).to(device or state.device)
-    processor = AutoProcessor.from_pretrained(run.model)
-    encoder = Encoder(model, processor, run.cache_dir, run.batch_size, run.text_batch_size, run.part_size, run.progress)
+    encoder = _open_encoder(run.model, run, device or state.device)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
     reports = []
     for name, arguments in tasks:

@@ -40,8 +40,10 @@ def inputs(tmp_path):
     )
 
 
-def rows_of(folder, name="train"):
-    return parquet.read_table(folder / f"{name}.parquet").to_pylist()
+def rows_of(folder, name=None):
+    """Rows of one file, or of all kinds."""
+    names = [name] if name else [path.stem for path in folder.glob("*.parquet") if path.stem != "held_out"]
+    return [row for name in names for row in parquet.read_table(folder / f"{name}.parquet").to_pylist()]
 
 
 def test_rows_and_held_out_sentences(inputs, tmp_path):
@@ -55,6 +57,7 @@ def test_rows_and_held_out_sentences(inputs, tmp_path):
     kept_away = {row["english"] for row in held_out} | {row["sentence"] for row in held_out}
     assert 2 * 8 < len(held_out) < 2 * 30 and {row["lang"] for row in held_out} == {"deu", "fra"}
     assert not kept_away & (texts | {row["target"] for row in rows})
+    assert {row["kind"] for row in rows_of(tmp_path / "out", "phrase")} == {"phrase"}
     for row in rows:
         assert row["text"] and row["target"] and (row["text"] == row["target"]) == (row["language"] == "eng")
     german = {row["text"]: row["target"] for row in rows if row["language"] == "deu"}

@@ -183,3 +183,17 @@ class TestFaults:
     def test_specifications(self, fields, message):
         with pytest.raises(ValueError, match=message):
             SourceSpec("p", **fields)
+
+
+def test_variants_of_texts_keep_their_vectors(photos):
+    vectors = write(photos)
+    spec = dict(kind="vectors", vectors=str(photos / "vectors"), caption_columns="en")
+    pairs = SourcePairs(SourceSpec(str(photos / "photos.parquet"), **spec, typos=0.5, other_case=0.5))
+    plain = {f"{word} {i}": i for i in range(ROWS) for word in ("picture", "photo")}
+    drawn = [(key.row, pairs[key]) for _ in range(20) for key in pairs.train_sampler(batch_size=2, seed=0)]
+    texts = {item["text"] for _, item in drawn}
+    assert texts & set(plain) and texts - set(plain)
+    assert {text.lower() for text in texts} & set(plain) and any(text.isupper() for text in texts)
+    assert all(torch.equal(item["vector"], vectors.get(row)) for row, item in drawn)
+    evaluated = source(photos, captions="en", typos=1.0, other_case=1.0)
+    assert [evaluated[i]["text"] for i in range(ROWS)] == [f"picture {i}" for i in range(ROWS)]
