@@ -79,13 +79,13 @@ class ClippoModalityLayer(nn.ModuleDict):
         """As a block: (B, T, D) -> (B, T, D), or (1, T, D) -> (1, T, D) for a packed sequence."""
         if packed is None:
             present = {modality}
-            output = self._apply(modality, hidden_states, attention_mask, modality, None, **kwargs)
+            output = self._run(modality, hidden_states, attention_mask, modality, None, **kwargs)
         else:
             parts = split_by_modality(packed)
             present = {part.parts[0].modality for part in parts}
             slices = hidden_states.split([sum(p.tokens for p in part.parts) for part in parts], 1)
             outputs = [
-                self._apply(part.parts[0].modality, states, attention_mask, None, part, **kwargs)
+                self._run(part.parts[0].modality, states, attention_mask, None, part, **kwargs)
                 for part, states in zip(parts, slices, strict=True)
             ]
             output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
@@ -97,7 +97,7 @@ class ClippoModalityLayer(nn.ModuleDict):
                 output = add_nothing(output, self[kind](token, None, kind, None))
         return output
 
-    def _apply(self, kind: str, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    def _run(self, kind: str, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         return self[kind](hidden_states, *args, **kwargs) if kind in self else hidden_states
 
 

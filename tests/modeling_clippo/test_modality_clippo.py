@@ -243,6 +243,15 @@ class TestTower:
         with torch.no_grad():
             assert torch.equal(loaded(**inputs).logits_per_image, model(**inputs).logits_per_image)
 
+    @pytest.mark.parametrize("fields", OPTIONS)
+    def test_half_precision(self, fields):
+        model = tiny_model(skip_blank_patches=True, **fields)
+        inputs = pairs(model.config)
+        with torch.no_grad():
+            expected = model(**inputs)
+            got = model.to(torch.bfloat16)(**inputs)
+        assert torch.cosine_similarity(got.text_embeds, expected.text_embeds).min() > 0.9
+
     @pytest.mark.parametrize("backend", ["padded", "varlen"])
     def test_a_layout_is_split_where_the_modality_changes(self, backend):
         kept = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) > 0.5
