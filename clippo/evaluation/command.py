@@ -12,6 +12,7 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
+from clippo.data.vectors import Vectors
 from clippo.evaluation.benchmarks import Benchmark, find_benchmark
 from clippo.evaluation.classification import zero_shot_report
 from clippo.evaluation.encoder import Encoder
@@ -47,6 +48,9 @@ class RunArguments:
     streaming: bool = field(default=False, metadata={"help": "Read rows when they are needed, without a local copy."})
     limit: int | None = field(
         default=None, metadata={"help": "Rows to read from the beginning of each data set (sentences: each language)."}
+    )
+    vectors: str | None = field(
+        default=None, metadata={"help": "Folder of `clippo embed`, for a model that reads for another image tower."}
     )
     progress: bool = field(default=True, metadata={"help": "Show progress bars."})
 
@@ -282,6 +286,7 @@ def evaluate(run: RunArguments, tasks: list[tuple[str, object]], command: str = 
     # Joins the process group that torchrun or accelerate launch announce. In a single process it does nothing.
     state = PartialState(cpu=device is not None and device.type == "cpu")
     encoder = _open_encoder(run.model, run, device or state.device)
+    encoder.vectors = None if run.vectors is None else Vectors(run.vectors)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
     reports = []
     for name, arguments in tasks:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from clippo.data.fingerprints import cell_fingerprint, digest
 from clippo.data.samples import UnusableRow, read_image
+from clippo.data.vectors import Vectors
 from clippo.evaluation.cache import EmbeddingCache, model_fingerprint, processor_fingerprint, texts_fingerprint
 from clippo.modeling_clippo.modeling_clippo import normalize
 
@@ -73,6 +74,8 @@ class Encoder:
         text_batch_size: Number of texts embedded at once.
         part_size: Number of images or texts in one part of the cache.
         progress: Whether the first process shows progress bars.
+        vectors: Vectors of the images, for a model that compares texts with those of another model. An image is found
+            by its content.
 
     Attributes:
         texts_cut: Number of texts that did not fit on the canvas. Equal texts count once a call.
@@ -98,13 +101,14 @@ class Encoder:
         text_batch_size: int = 256,
         part_size: int = 1024,
         progress: bool = False,
+        vectors: Vectors | None = None,
     ):
         for name, value in (("batch_size", batch_size), ("text_batch_size", text_batch_size), ("part_size", part_size)):
             if value < 1:
                 raise ValueError(f"{name} must be a positive number, got {value}.")
         self.model, self.processor, self.cache = model, processor, EmbeddingCache(cache)
         self.batch_size, self.text_batch_size, self.part_size = batch_size, text_batch_size, part_size
-        self.progress = progress
+        self.progress, self.vectors = progress, vectors
         self.texts_cut = 0
         # Hashing every weight takes a moment, and only the cache needs the hash.
         self._model_key = model_fingerprint(model) if cache else ""
@@ -125,6 +129,8 @@ class Encoder:
         """
         if isinstance(cells, str | bytes | Path | dict) or not any(hasattr(cells, name) for name in ITERATION):
             raise TypeError(f"images is one {type(cells).__name__}; pass a sequence of images.")
+        if self.vectors is not None:
+            return given_images(self.vectors, self.model, cells)
         # "upright" keeps embeddings of images that an older version read sideways from being used.
         key = self._cache_key(("pooled" if pooled else "projected") + ", upright", **options)
 
@@ -247,6 +253,35 @@ class Encoder:
         if key:
             self.cache.save(name, saved)
         return saved
+
+
+def given_images(vectors: Vectors, model: Any, cells: Iterable) -> EmbeddedImages:
+    """Image side of a model for images whose vectors are given.
+
+    Args:
+        vectors: Vectors of the model that `model.config.image_tower` names.
+        model: `ClippoModel`.
+        cells: Images as undecoded cells, N.
+
+    Raises:
+        ValueError: The vectors were made by another model; none of the images has a vector.
+    """
+    if model.config.image_tower != vectors.about.model:
+        raise ValueError(
+            f"The vectors in {vectors.folder} were made by {vectors.about.model!r}, and the model reads for "
+            f"image_tower={model.config.image_tower!r}."
+        )
+    found = [vectors.of_cell(cell) for cell in cells]
+    kept = [row for row, vector in enumerate(found) if vector is not None]
+    broken = {row: f"no vector in {vectors.folder}" for row, vector in enumerate(found) if vector is None}
+    if not kept:
+        raise ValueError(
+            f"None of the {len(found)} images has a vector in {vectors.folder}, which was made of "
+            f"{vectors.about.data}; embed these images."
+        )
+    with torch.inference_mode():
+        features = model.given_image_features(torch.stack([found[row] for row in kept]).to(model.device))
+        return EmbeddedImages(normalize(features).cpu(), kept, broken)
 
 
 @contextmanager

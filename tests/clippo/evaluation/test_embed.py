@@ -13,11 +13,13 @@ from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTCo
 
 import clippo
 from clippo.data.vectors import Vectors
+from clippo.evaluation.command import run_command
 from clippo.evaluation.embed import main
+from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.vector_models import VectorModel, match_weights
 
 from ...conftest import ROOT
-from ...tiny import save_tiny
+from ...tiny import save_tiny, tiny_model, tiny_processor
 
 ROWS = 10
 SMALL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32)
@@ -221,3 +223,34 @@ class TestArguments:
         assert len(embed(vit, photos, tmp_path, "--limit", "4")) == 4
         about = json.loads((tmp_path / "vectors.json").read_text())
         assert about["rows"] == 4 and about["data"] == photos
+
+
+class TestEncoder:
+    """Evaluation of a model that reads for another image tower."""
+
+    def test_images_are_found_by_their_content(self, photos, vit, tmp_path):
+        vectors = embed(vit, photos, tmp_path / "v")
+        model = tiny_model(image_tower=vit, project_images=False, projection_dim=32)
+        encoder = Encoder(model, tiny_processor(), vectors=vectors)
+        cells = datasets.load_dataset("parquet", data_files=photos, split="train")
+        cells = cells.cast_column("image", datasets.Image(decode=False))["image"]
+        images = encoder.images([cells[4], {"bytes": b"another", "path": None}, cells[2]])
+        assert images.kept == [0, 2] and "no vector in" in images.broken[1]
+        expected = torch.stack([vectors.get(4), vectors.get(2)]).float()
+        torch.testing.assert_close(images.vectors, torch.nn.functional.normalize(expected), atol=1e-6, rtol=0)
+        with pytest.raises(ValueError, match="None of the 1 images has a vector in"):
+            encoder.images([b"another"])
+
+    def test_vectors_of_another_model(self, photos, vit, tmp_path):
+        vectors = embed(vit, photos, tmp_path / "v")
+        model = tiny_model(image_tower="another/model", project_images=False, projection_dim=32)
+        with pytest.raises(ValueError, match=r"were made by '.*', and the model reads for image_tower='another/model'"):
+            Encoder(model, tiny_processor(), vectors=vectors).images([b"x"])
+
+    def test_the_command(self, photos, vit, tmp_path):
+        embed(vit, photos, tmp_path / "v")
+        folder = save_tiny(tmp_path / "m", image_tower=vit, project_images=False, projection_dim=32)
+        words = ["retrieval", "--model", folder, "--data", photos, "--captions", "th=th", "--vectors"]
+        words += [str(tmp_path / "v"), "--cache_dir", "", "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
+        (report,) = run_command(words)
+        assert "th" in report.to_markdown()
