@@ -1,15 +1,18 @@
 """Texts joined with the vectors of their images: sources of kind "vectors"."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from clippo.data.misspellings import vary
-from clippo.data.samples import UnusableRow, cell_texts, draw_captions
+from clippo.data.samples import UnusableRow, captions_of, cell_texts, draw_captions
 from clippo.data.sources import Rows, open_source
 from clippo.data.specs import SourceSpec
 from clippo.data.vectors import Vectors
+
+logger = logging.getLogger(__name__)
 
 
 class VectorSource:
@@ -45,9 +48,10 @@ class VectorSource:
 
     def __init__(self, spec: SourceSpec):
         self.spec, self.vectors = spec, Vectors(spec.vectors)
+        self._rows: list[int] = []  # row of the vectors for each row of `open`
 
     def open(self) -> Rows:
-        """Open the texts, and check that the vectors are theirs.
+        """Open the texts, and check that the vectors are theirs. Rows without a caption are left out.
 
         Raises:
             ValueError: The vectors are stale, of other data, or fewer than the texts; no key has a vector.
@@ -56,19 +60,35 @@ class VectorSource:
         every = open_source(spec, all_columns=True)
         if spec.key_column is None:
             vectors.check_rows(every, spec.name)
-            return every.select_columns(_tops(every, spec.text_columns))
-        if spec.key_column not in every.column_names:
-            raise ValueError(
-                f"{spec.name} has no key_column {spec.key_column!r}; it has {', '.join(every.column_names)}."
-            )
-        keys = every[spec.key_column]
-        missing = [key for key in keys if vectors.row_of_key(key) is None]
+            places = list(range(len(every)))
+        else:
+            places = self._places_of_keys(every)
+        texts = every.select_columns(_tops(every, spec.text_columns))
+        kept = []
+        for start in range(0, len(texts), 1000):  # row by row a million takes half a minute
+            columns = texts[start : start + 1000]
+            for i, cells in enumerate(zip(*columns.values(), strict=True), start):
+                row = dict(zip(columns, cells, strict=True))
+                if captions_of(row, spec.text_columns, spec.descriptive_only):
+                    kept.append(i)
+        if len(kept) < len(texts):
+            logger.info("%s: %d of %d rows have no caption.", spec.name, len(texts) - len(kept), len(texts))
+        self._rows = [places[i] for i in kept]
+        return texts.select(kept)
+
+    def _places_of_keys(self, rows: Rows) -> list[int]:
+        name, column = self.spec.name, self.spec.key_column
+        if column not in rows.column_names:
+            raise ValueError(f"{name} has no key_column {column!r}; it has {', '.join(rows.column_names)}.")
+        keys = rows[column]
+        places = [self.vectors.row_of_key(key) for key in keys]
+        missing = [key for key, place in zip(keys, places, strict=True) if place is None]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(keys)} rows of {spec.name} have no vector in {spec.vectors}, the first is "
+                f"{len(missing)} of {len(places)} rows of {name} have no vector in {self.spec.vectors}, the first is "
                 f"{missing[0]!r}; embed all of the data, or take these rows out."
             )
-        return every.select_columns([*_tops(every, spec.text_columns), spec.key_column])
+        return places
 
     def item(
         self, row: int, cells: Mapping[str, Any], generator: np.random.Generator | None, texts_per_image: int = 1
@@ -76,7 +96,7 @@ class VectorSource:
         """Vector and caption of a row: {"vector", "text"}.
 
         Args:
-            row: Number of the row.
+            row: Number of the row of `open`.
             cells: Cells by column.
             generator: Source of randomness; None takes the first caption.
             texts_per_image: Captions to draw.
@@ -84,9 +104,7 @@ class VectorSource:
         Raises:
             UnusableRow: The row has no caption, or its image could not be embedded.
         """
-        if self.spec.key_column is not None:
-            row = self.vectors.row_of_key(cells[self.spec.key_column])
-        vector = self.vectors.get(row)
+        vector = self.vectors.get(self._rows[row])
         if vector is None:
             raise UnusableRow("no vector, because its image could not be embedded")
         text = draw_captions(cells, self.spec, generator, texts_per_image)

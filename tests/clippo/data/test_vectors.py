@@ -67,6 +67,18 @@ def test_keys_join_texts_of_another_file(photos):
         assert pairs[i]["text"] == f"ภาพ {row}" and torch.equal(pairs[i]["vector"], vectors.get(row))
 
 
+@pytest.mark.parametrize("key", [None, "name"])
+def test_rows_without_a_caption_are_left_out(photos, key):
+    """Most pictures have no caption in a rare language."""
+    vectors = write(photos)
+    rows = datasets.load_dataset("parquet", data_files=str(photos / "photos.parquet"), split="train")
+    rows = rows.remove_columns("th").add_column("th", ["", "ภาพ 1", None, " ", "ภาพ 4", ""])
+    rows.to_parquet(str(photos / "rare.parquet"))
+    pairs = source(photos, "rare.parquet", key_column=key)
+    assert [pairs[i]["text"] for i in range(len(pairs))] == ["ภาพ 1", "ภาพ 4"]
+    assert torch.equal(pairs[1]["vector"], vectors.get(4))
+
+
 def test_a_mixture_of_languages_becomes_a_batch(photos):
     vectors = write(photos)
     common = dict(kind="vectors", vectors=str(photos / "vectors"), weight=0.5)
