@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
+from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 import clippo
+from clippo.data.vectors import About, Vectors, row_hash
 from clippo.pictograms import build_pictograms
 from clippo.web.build import RUNTIME
 
@@ -36,6 +39,7 @@ GLUE = {
     "qnli": ("question", "sentence"),
     "mnli": ("premise", "hypothesis"),
 }
+TIMM = "timm:tf_efficientnet_lite0"
 # A text model as recipes/text_pairs.yaml makes it, but small.
 TEXT_MODEL = dict(image_size=224, num_channels=1, skip_blank_patches=True)
 
@@ -61,12 +65,12 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> Non
 def write_captions(data: Path) -> None:
     """Flickr8k, and the pairs of the page on pretraining."""
     texts = {name: List(Value("string")) for name in ("captions", "captions_ar", "captions_de", "captions_nl")}
-    texts |= {name: Value("string") for name in ("multi30k_fr", "multi30k_cs")}
+    texts |= {name: Value("string") for name in ("multi30k_de", "multi30k_fr", "multi30k_cs", "filename")}
     for number, split in enumerate(("train", "validation", "test")):
         rows = [
             {"image": picture(i + 100 * number)}
             | {
-                name: [sentence(5 * i + k) for k in range(5)] if isinstance(kind, List) else sentence(i)
+                name: [sentence(5 * i + k) for k in range(5)] if isinstance(kind, List) else f"{sentence(i)} {i}"
                 for name, kind in texts.items()
             }
             for i in range(24)
@@ -75,6 +79,27 @@ def write_captions(data: Path) -> None:
         pairs = [{"image": row["image"], "caption": row["captions"][0]} for row in rows]
         columns = Features({"image": Image(), "caption": Value("string")})
         write(data.parent / f"pairs/{split}.parquet", pairs, columns)
+
+
+def write_vectors(folder: Path) -> None:
+    """Random vectors of Flickr8k as a model of timm would write them, and a folder of photographs with captions."""
+    for split in ("train", "validation", "test"):
+        data = folder / f"data/flickr8k/{split}-00000.parquet"
+        rows = Dataset.from_parquet(str(data)).cast_column("image", Image(decode=False))
+        hashes, keys = [row_hash(cell, "images") for cell in rows["image"]], rows["filename"]
+        about = About(TIMM, str(data), "image", "images", "miniature", len(rows), 1280, "float16")
+        vectors = torch.nn.functional.normalize(torch.randn(len(rows), 1280)).half()
+        Vectors.write(folder / "vectors/flickr8k" / split, about, vectors, range(len(rows)), hashes, keys)
+    photos = folder / "photos"
+    photos.mkdir()
+    for i in range(8):
+        (photos / f"{i}.png").write_bytes(picture(i)["bytes"])
+    table = "\n".join(["file_name,en,th", *(f"{i}.png,{sentence(i)},ภาพ {i}" for i in range(8))])
+    (photos / "metadata.csv").write_text(table + "\n", encoding="utf-8")
+    torch.manual_seed(0)
+    tower = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32)
+    ViTModel(ViTConfig(**tower, patch_size=16)).save_pretrained(folder / "VIT")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / "VIT")
 
 
 def write_texts(data: Path) -> None:
@@ -125,6 +150,8 @@ def write_models(folder: Path) -> None:
     for name in ("runs/text_pairs", "runs/text_pairs_long"):
         save_tiny(folder / name, processor={"overflow": "ignore"}, **TEXT_MODEL)
     save_tiny(folder / "runs/flickr8k_from_text", image_size=[112, 224], skip_blank_patches=True)
+    lit = dict(image_tower=TIMM, project_images=False, projection_dim=1280, skip_blank_patches=True)
+    save_tiny(folder / "runs/lit_flickr8k", **lit)
     save_tiny(folder / "runs/glue/qqp/seed-0", clippo.ClippoForSequenceClassification)
     vqa = dict(id2label={0: "yes", 1: "circle"}, label2id={"yes": 0, "circle": 1})
     for name in ("runs/easy_vqa", "runs/easy_vqa_augmented"):
@@ -157,6 +184,7 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     write_classes(data)
     write_questions(data)
     write_models(folder)
+    write_vectors(folder)
     (folder / "classes.txt").write_text("ant\nbee\ncat\n", encoding="utf-8")
     os.symlink(data, folder / "copies")
     runtime = folder / "node_modules" / "onnxruntime-web" / "dist"  # the page is written, not opened

@@ -74,7 +74,7 @@ class VectorSource:
         if len(kept) < len(texts):
             logger.info("%s: %d of %d rows have no caption.", spec.name, len(texts) - len(kept), len(texts))
         self._rows = [places[i] for i in kept]
-        return texts.select(kept)
+        return texts if len(kept) == len(texts) else texts.select(kept)
 
     def _places_of_keys(self, rows: Rows) -> list[int]:
         name, column = self.spec.name, self.spec.key_column

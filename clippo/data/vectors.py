@@ -115,8 +115,9 @@ class Vectors:
                     f"The vector of row {int(rows[start + int(bad[0])])} in {folder} is not finite; make the vectors "
                     "again, in float32."
                 )
+        self.rows = rows.numpy()  # int64 (M,), row of each vector
         self.places = np.full(about.rows, -1, np.int64)  # row -> place in `vectors`
-        self.places[rows.numpy()] = np.arange(len(rows))
+        self.places[self.rows] = np.arange(len(rows))
         keys = self.folder / KEYS
         self.keys: list[str] | None = json.loads(keys.read_text(encoding="utf-8")) if keys.is_file() else None
         self._by_key: dict[str, int] | None = None
@@ -145,6 +146,22 @@ class Vectors:
             self._by_hash = {content.tobytes(): row for row, content in enumerate(self.hashes)}
         row = self._by_hash.get(row_hash(cell, self.about.kind))
         return None if row is None else self.get(row)
+
+    def search(self, query: torch.Tensor, k: int = 10) -> list[tuple[str, float]]:
+        """Names and cosines of the rows nearest to a query, nearest first.
+
+        Args:
+            query: (E,), unit length.
+            k: Number of rows.
+
+        Returns:
+            Pairs of a key, or of the number of the row where there are no keys, and a cosine.
+        """
+        scores = torch.cat([part.float() @ query for part in self.vectors.split(2**16)])  # (M,)
+        best = scores.topk(min(k, len(scores)))
+        rows = self.rows[best.indices.numpy()]
+        names = [str(row) if self.keys is None else self.keys[row] for row in rows]
+        return list(zip(names, best.values.tolist(), strict=True))
 
     def check_rows(self, rows: Any, name: str) -> None:
         """Check that a data set is the one that was embedded.

@@ -112,6 +112,13 @@ def test_the_content_of_an_image_finds_its_vector(photos):
     assert vectors.of_cell(Image.new("RGB", (4, 4))) is None
 
 
+def test_search_names_the_nearest_rows(photos):
+    vectors = write(photos, kept=[0, 2, 3, 5])
+    found = vectors.search(vectors.get(3).float(), k=2)
+    assert found[0] == ("p3", pytest.approx(1, abs=1e-3)) and found[1][1] < found[0][1]
+    assert {name for name, _ in vectors.search(vectors.get(3).float())} == {"p0", "p2", "p3", "p5"}
+
+
 def test_an_image_that_could_not_be_embedded_is_skipped(photos):
     write(photos, kept=[0, 1, 2, 4, 5])
     with pytest.raises(ValueError, match=r"row 3 cannot be evaluated .no vector, because its image could not be"):
