@@ -57,9 +57,13 @@ class ModelArguments:
         default=None, metadata={"help": "Attention backend: eager, sdpa, flash_attention_2 or flex_attention."}
     )
     font: str | None = field(default=None, metadata={"help": "Font file(s) of a new model; default: packaged Unifont."})
+    text_options: dict | str | None = field(
+        default=None, metadata={"help": "Drawing options of a new model's tokenizer, as a JSON object."}
+    )
 
     def __post_init__(self):
         self.config_overrides = from_json("config_overrides", self.config_overrides, dict) or {}
+        self.text_options = from_json("text_options", self.text_options, dict) or {}
 
 
 @dataclass

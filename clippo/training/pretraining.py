@@ -66,7 +66,8 @@ def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     if args.init_from and not is_vit(find_model(args.init_from)):
         return _load_initial_model(args)
     config = ClippoConfig.from_preset(args.preset, **args.config_overrides)
-    processor = ClippoProcessor.from_size(config.image_size, font_file=args.font, canvas_format=args.canvas_format)
+    drawing = {"font_file": args.font, "canvas_format": args.canvas_format, **args.text_options}
+    processor = ClippoProcessor.from_size(config.image_size, **drawing)
     model = ClippoModel._from_config(config, attn_implementation=args.attn_implementation)
     if args.init_from:
         logger.info("%s", load_vit(model, args.init_from))
@@ -76,6 +77,8 @@ def build_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
 def _load_initial_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProcessor]:
     if args.font:
         raise ValueError(f"font={args.font} cannot replace the font of {args.init_from}; leave it out.")
+    if args.text_options:
+        raise ValueError(f"text_options={args.text_options} cannot change those of {args.init_from}; leave them out.")
     changes = _changes(args.config_overrides, ClippoConfig.from_pretrained(args.init_from), args.init_from)
     processor = ClippoProcessor.from_pretrained(args.init_from)
     processor.tokenizer.canvas_format = args.canvas_format
@@ -278,6 +281,8 @@ def _settings(
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
+    if not model["text_options"]:  # a run of a version without it can be resumed
+        del model["text_options"]
     for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
         data = {key: value for key, value in data.items() if key != name or value}
     places = ("path", "vectors")

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from clippo.training.arguments import DataArguments
-from clippo.training.pretraining import pretrain
+from clippo.training.arguments import DataArguments, ModelArguments
+from clippo.training.pretraining import build_model, pretrain
 from clippo.training.trainer import ContrastiveTrainer
 
 from ..pretraining_miniature import MODEL, arguments, losses, train
@@ -54,3 +54,14 @@ def test_photographs_are_cropped(spoilt_photos, tmp_path, on_device):
     data.randaugment, data.max_skipped = [1, 5], 0.5
     trainer = pretrain(MODEL, data, arguments(tmp_path / "out", max_steps=2, eval_strategy="no"))
     assert all(math.isfinite(loss) for loss in losses(trainer))
+
+
+def test_drawing_options_of_a_new_model(tmp_path):
+    options = dict(preset="Ti/16", config_overrides={"num_hidden_layers": 1, "image_size": 32})
+    args = ModelArguments(**options, text_options='{"advances": "font", "lowercase": false}')
+    model, processor = build_model(args)
+    assert (processor.tokenizer.advances, processor.tokenizer.lowercase) == ("font", False)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"text_options=.* cannot change those of"):
+        build_model(ModelArguments(init_from=str(tmp_path), text_options={"advances": "ink"}))
