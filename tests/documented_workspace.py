@@ -18,6 +18,7 @@ from clippo.web.build import RUNTIME
 
 from .clippo.emoji_miniature import build, cldr_folder  # noqa: F401
 from .clippo.pictograms.fake_packages import write_packages
+from .clippo.wordnet_miniature import write_wordnet
 from .documented import ROOT
 from .tiny import save_tiny
 
@@ -185,6 +186,7 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     write_questions(data)
     write_models(folder)
     write_vectors(folder)
+    write_wordnet(folder / "wordnet")
     (folder / "classes.txt").write_text("ant\nbee\ncat\n", encoding="utf-8")
     os.symlink(data, folder / "copies")
     runtime = folder / "node_modules" / "onnxruntime-web" / "dist"  # the page is written, not opened

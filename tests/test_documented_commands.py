@@ -73,6 +73,11 @@ EMBED = "clippo embed --model timm:tf_efficientnet_lite0 --data"
 VIT = Short("--progress false --device cpu", {"timm:tf_efficientnet_lite0": "VIT", "--crop": "--batch_size"})
 BUILT = VIT._replace(extra=f"{VIT.extra} --output_dir built/vectors")
 LIT = '--config_overrides \'{"image_tower": "VIT", "project_images": false, "projection_dim": 32}\''
+EMBED_TEXTS = "clippo embed --model sentence:MINILM --data data/sentences/KIND.parquet --texts target --output vectors/KIND"
+SENTENCES = (
+    "clippo build sentences --documents DOCUMENTS --translations TRANSLATIONS --wordnet WORDNET --exclude TESTS "
+    "--max_chars 180 --phrases 5 --swaps 2 --grammar 400000"
+)
 
 SHORT = {
     # locked image towers
@@ -184,6 +189,25 @@ SHORT = {
     "--files FILES": PHRASES,
     "clippo build phrases --words 5 --keep 0.6 --lowercase 0.3 --output_dir data/text_views/tasks "
     "--text_columns sentence sentence1 sentence2 question1 question2 --files TASKS": PHRASES,
+    # reader
+    SENTENCES: Short(
+        "--grammar 20 --min_chars 4",
+        {
+            "DOCUMENTS": "data/books/train.parquet",
+            "TRANSLATIONS": "data/tatoeba/test.parquet",
+            "WORDNET": "wordnet",
+            "TESTS": "data/glue/stsb/test.parquet",
+        },
+    ),
+    EMBED_TEXTS: Short(
+        replace={
+            "sentence:MINILM": "MODEL",
+            "data/sentences/KIND.parquet": "data/sentences/word.parquet",
+            "vectors/KIND": "vectors/word",
+        },
+        after=SENTENCES,
+    ),
+    "clippo pretrain reader": Short(parsed="needs the vectors of a sentence encoder"),
     "clippo prepare easy_vqa": COPY,
     "clippo prepare flickr8k": COPY,
     "clippo prepare flickr8k books": COPY,

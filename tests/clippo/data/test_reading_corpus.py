@@ -8,22 +8,13 @@ import pytest
 
 from clippo.data.reading_corpus import CorpusFiles, CorpusOptions, build_corpus, detokenize, is_held_out, main
 
-DATA = ['{offset} 03 n 02 {word} 0 {word}_house 0 000 | definition of {word}; "a {word} in the street"  ']
-WORDS = {"noun": ("dog", "cat"), "verb": ("run", "slice"), "adj": ("red", "tall"), "adv": ("slowly", "well")}
-NUMBERS = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
+from ..wordnet_miniature import write_wordnet
 
 
 @pytest.fixture
 def inputs(tmp_path):
     """A miniature WordNet, a document, translations in both forms, and a test set."""
-    wordnet = tmp_path / "dict"
-    wordnet.mkdir()
-    counts = []
-    for name, words in WORDS.items():
-        lines = ["  1 This is a licence", *(DATA[0].format(offset=i, word=word) for i, word in enumerate(words))]
-        (wordnet / f"data.{name}").write_text("\n".join(lines) + "\n", encoding="latin-1")
-        counts += [f"{word}%{NUMBERS[name]}:00:00:: 1 {i + 1}" for i, word in enumerate(words)]
-    (wordnet / "cntlist.rev").write_text("\n".join(counts) + "\n", encoding="latin-1")
+    wordnet = write_wordnet(tmp_path / "dict")
     text = "The old house stood on a hill. The <unk> was there too. It had many windows and doors! Seen in a test set."
     parquet.write_table(pa.table({"text": [text]}), tmp_path / "books.parquet")
     english = [f"Sentence number {i} is about house {i}." for i in range(60)]
