@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "embed": Command("clippo.evaluation.embed:main", "Write the vectors of a data set by any model."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
+    "demo sentences": Command("clippo.demo.sentences:main", "Search sentences by meaning, in many languages."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
     "plan": Command("clippo.training.planning:main", "Estimate memory and days of a training run."),
     "plot": Command("clippo.visualization.curves:main", "Plot the curves of training runs."),
