@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import AutoModel, AutoProcessor, HfArgumentParser
 from transformers.utils import logging
