@@ -73,7 +73,9 @@ EMBED = "clippo embed --model timm:tf_efficientnet_lite0 --data"
 VIT = Short("--progress false --device cpu", {"timm:tf_efficientnet_lite0": "VIT", "--crop": "--batch_size"})
 BUILT = VIT._replace(extra=f"{VIT.extra} --output_dir built/vectors")
 LIT = '--config_overrides \'{"image_tower": "VIT", "project_images": false, "projection_dim": 32}\''
-EMBED_TEXTS = "clippo embed --model sentence:MINILM --data data/sentences/KIND.parquet --texts target --output vectors/KIND"
+EMBED_TEXTS = (
+    "clippo embed --model sentence:MINILM --data data/sentences/KIND.parquet --texts target --output vectors/KIND"
+)
 SENTENCES = (
     "clippo build sentences --documents DOCUMENTS --translations TRANSLATIONS --wordnet WORDNET --exclude TESTS "
     "--max_chars 180 --phrases 5 --swaps 2 --grammar 400000"
