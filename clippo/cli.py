@@ -33,6 +33,7 @@ COMMANDS = {
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo sentences": Command("clippo.demo.sentences:main", "Search sentences by meaning, in many languages."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
+    "demo pictograms": Command("clippo.pictograms.demo:main", "Search icons and emoji by words in twenty languages."),
     "plan": Command("clippo.training.planning:main", "Estimate memory and days of a training run."),
     "plot": Command("clippo.visualization.curves:main", "Plot the curves of training runs."),
     "convert": Command("clippo.conversion.command:main_convert", "Convert official checkpoints to folders and back."),
@@ -42,6 +43,9 @@ COMMANDS = {
     "build sentences": Command("clippo.data.reading_corpus:main", "Build the texts that a reader learns from."),
     "build pictograms": Command("clippo.pictograms.command:main", "Build the pictogram data set of icons and emoji."),
     "build web": Command("clippo.web.command:main", "Write the page that runs a model in the browser."),
+    "build pictogram_gallery": Command(
+        "clippo.pictograms.command:main_gallery", "Write the sheet of pictograms that the demo searches."
+    ),
     "build": Command("clippo.emoji.command:main", "Build the emoji data set, the demo gallery or phrases."),
 }
 

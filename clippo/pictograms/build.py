@@ -31,7 +31,16 @@ from clippo.pictograms.licences import IconSet, read_sets
 from clippo.pictograms.packages import ICONIFY, find_packages
 from clippo.pictograms.parts import draw_sets
 from clippo.pictograms.report import attributions, data_set_info, draw_sheet
-from clippo.pictograms.rows import LeftOut, Row, flag_sets, link_concepts, merge_equal, read_rows, split_rows
+from clippo.pictograms.rows import (
+    LeftOut,
+    Row,
+    brand_names,
+    flag_sets,
+    link_concepts,
+    merge_equal,
+    read_rows,
+    split_rows,
+)
 from clippo.pictograms.splits import HELD_OUT_SETS
 from clippo.pictograms.tags import read_emojibase, read_tags
 
@@ -92,10 +101,11 @@ def build_pictograms(
             chosen = [one for one in chosen if one.prefix != name]
 
     cldr = packages["cldr-annotations-full"].parent
-    rows = read_rows(chosen, output / "parts", read_tags(packages), left_out)
+    concepts = Concepts(read_annotations(cldr, "en"))
+    brands = brand_names(packages[ICONIFY] / "json" / "simple-icons.json", concepts)
+    rows = read_rows(chosen, output / "parts", read_tags(packages), left_out, brands)
     if not rows:
         raise ValueError(f"No picture of {len(chosen)} sets has words; {packages_dir} holds no usable set.")
-    concepts = Concepts(read_annotations(cldr, "en"))
     link_concepts(rows, concepts, flag_sets(chosen))
     rows = merge_equal(rows, left_out, concepts.titles())
     split_rows(rows, held_out_sets)

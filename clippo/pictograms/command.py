@@ -10,6 +10,7 @@ from transformers import HfArgumentParser
 from clippo.pictograms.build import build_pictograms
 from clippo.pictograms.compact import write_compact
 from clippo.pictograms.drawing import SIDE
+from clippo.pictograms.gallery import build_gallery
 
 
 @dataclass
@@ -46,3 +47,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     if compact:
         shown["compact"] = compact
     print(json.dumps(shown, indent=1, ensure_ascii=False))
+
+
+@dataclass
+class GalleryArguments:
+    """Options of `clippo build pictogram_gallery`."""
+
+    data_dir: str = field(default="data/pictograms", metadata={"help": "Folder of the pictogram data set."})
+    output_dir: str = field(default="docs/pictograms", metadata={"help": "Folder for sheet.webp and gallery.json."})
+    most: int = field(default=2025, metadata={"help": "Most pictures."})
+
+
+def main_gallery(argv: Sequence[str] | None = None) -> None:
+    """Writes a sheet with one picture of each concept, and its attributions.
+
+    Raises:
+        SystemExit: With one sentence, if the data set is missing.
+    """
+    parser = HfArgumentParser(GalleryArguments, description=main_gallery.__doc__.partition("\n")[0])
+    (args,) = parser.parse_args_into_dataclasses(argv)
+    try:
+        print(json.dumps(build_gallery(args.data_dir, args.output_dir, args.most)))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -22,7 +22,7 @@ from clippo.pictograms.splits import share_of
 LEVELS = 3  # largest grey level of 2 bits
 COLOURS = 31
 MASKS, COLOURED, SHAPE = "masks.xz", "colours.xz", "compact.json"
-FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 24, "lc": 0, "lp": 0, "pb": 0}]
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 24, "lc": 0, "lp": 0, "pb": 0}]
 
 
 def write_compact(folder: str | Path, output_dir: str | Path, most_pictures: int | None = None) -> dict:

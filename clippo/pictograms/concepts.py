@@ -123,6 +123,10 @@ class Concepts:
             points += NAME_POINTS
         return points - WORD_POINTS * len(name)
 
+    def words(self) -> frozenset[str]:
+        """Every word of an English name or keyword."""
+        return frozenset(word for phrases in self._phrases.values() for phrase in phrases for word in phrase)
+
     def titles(self) -> dict[str, str]:
         """Identifier -> English CLDR name."""
         return {identifier: self.english[text].name for identifier, text in self.text.items()}

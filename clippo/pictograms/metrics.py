@@ -64,9 +64,10 @@ def stable_topk(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
         table: float (b, N).
         k: Number of places.
     """
-    # The place breaks ties: a topk of floats alone may return equal values in any order.
-    values, places = table.sort(dim=1, descending=True, stable=True)
-    return values[:, :k].cpu(), places[:, :k].cpu()
+    # A topk alone may return equal values in any order. The step is below the rounding of float32 near 1.
+    step = torch.arange(table.shape[1], device=table.device, dtype=torch.float64) * 1e-12
+    places = (table.double() - step).topk(k, dim=1).indices
+    return table.gather(1, places).cpu(), places.cpu()
 
 
 def chance(queries: Tensor, gallery: Tensor) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Rows of the data set, made of the parts of all sets: words, concepts, duplicates and splits; no pixels."""
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,19 @@ import pyarrow.parquet as parquet
 
 from clippo.pictograms.concepts import Concepts
 from clippo.pictograms.duplicates import near_pairs
-from clippo.pictograms.licences import IconSet
+from clippo.pictograms.licences import BRANDS, IconSet
 from clippo.pictograms.parts import part_facts
 from clippo.pictograms.splits import HELD_OUT_SETS, NEAR, STYLE, TRAIN, split_of
-from clippo.pictograms.words import SetNames, drawing_style
+from clippo.pictograms.words import SetNames, drawing_style, words_of
 
-FLAGS = "Flags / Maps"
+FLAGS, EMOJI = "Flags / Maps", "Emoji"
+# Emoji of one person in five skin tones and four hairs differ by a shade. Fluent writes the tone alone.
+TONES = frozenset({"dark", "medium", "light"})
+VARIANTS = frozenset({"skin", "hair", "bald", "beard"})
+# Words that sets add to the name of a brand.
+SHAPES = frozenset(
+    {"box", "circle", "square", "alt", "letter", "rounded", "icon", "app", "new", "badge", "mark", "brand"}
+)
 BEST_SIZE = 24  # a set that draws one picture for several sizes: the one nearest to this is kept
 MOST_TEXTS = 16  # English texts of a picture beside its name
 
@@ -71,7 +79,13 @@ class LeftOut(dict):
         self.setdefault(reason, []).append(name)
 
 
-def read_rows(sets: list[IconSet], parts: Path, tags: dict[str, dict[str, list[str]]], left_out: LeftOut) -> list[Row]:
+def read_rows(
+    sets: list[IconSet],
+    parts: Path,
+    tags: dict[str, dict[str, list[str]]],
+    left_out: LeftOut,
+    brands: frozenset[str] = frozenset(),
+) -> list[Row]:
     """Rows of all sets, in the order of their identifiers, one for several sizes of a picture.
 
     Args:
@@ -79,6 +93,7 @@ def read_rows(sets: list[IconSet], parts: Path, tags: dict[str, dict[str, list[s
         parts: Folder of the drawn parts.
         tags: Set -> name -> tags, see `read_tags`.
         left_out: Filled with what is left out.
+        brands: Names of brands without separators.
     """
     rows: list[Row] = []
     for icon_set in sorted(sets, key=lambda one: one.prefix):
@@ -93,12 +108,44 @@ def read_rows(sets: list[IconSet], parts: Path, tags: dict[str, dict[str, list[s
         found = []
         for place, one in enumerate(drawn):
             row = _row(icon_set, place, one, names, tags.get(icon_set.prefix, {}))
-            if row.words:
+            reason = _reason_against(row, icon_set, brands)
+            if reason is None:
                 found.append(row)
             else:
-                left_out.add("name without words", row.id)
+                left_out.add(reason, row.id)
         rows += _one_size(found, left_out)
     return rows
+
+
+def _reason_against(row: Row, icon_set: IconSet, brands: frozenset[str]) -> str | None:
+    if not row.words:
+        return "name without words"
+    if (icon_set.category == EMOJI or "emoji" in icon_set.prefix) and _is_variant(row):
+        return "skin tone or hair variant"
+    if "".join(word for word in row.words if word not in SHAPES) in brands:
+        return BRANDS
+    return None
+
+
+def _is_variant(row: Row) -> bool:
+    words = set(row.words)
+    return (
+        {"skin", "tone"} <= words or row.words[-1] in TONES or "light" in row.style_words or len(words & VARIANTS) > 1
+    )
+
+
+def brand_names(simple_icons: Path, concepts: Concepts) -> frozenset[str]:
+    """Names of brands without separators, but for those that are words of CLDR ("target", "apple").
+
+    Args:
+        simple_icons: `json/simple-icons.json` of Iconify, the list of brands.
+        concepts: Characters of CLDR.
+    """
+    if not simple_icons.is_file():
+        return frozenset()
+    content = json.loads(simple_icons.read_text(encoding="utf-8"))
+    names = {"".join(words_of(name)) for name in content.get("icons", {})}
+    return frozenset(name for name in names if len(name) > 2) - concepts.words()
 
 
 def _row(icon_set: IconSet, place: int, drawn: dict, names: SetNames, tags: dict[str, list[str]]) -> Row:

@@ -60,6 +60,7 @@ SETS = {
             "invisible": {"body": '<path fill="none" d="M0 0h16"/>'},
             "secret": {**dot(), "hidden": True},
             "github-logo": dot(4),
+            "acme-box": dot(5),
             "12345": dot(6),
         },
         "aliases": {
@@ -70,13 +71,20 @@ SETS = {
         "suffixes": {"outline": "Outline", "filled": "Filled", "20-filled": "", "24-filled": "", "28-filled": ""},
     },
     "faces": {
-        "icons": {"wastebasket": red(8), "brain": red(9), "rocket": red(10)},
+        "icons": {
+            "wastebasket": red(8),
+            "brain": red(9),
+            "rocket": red(10),
+            "elf-light-skin-tone": red(6),
+            "elf-medium": red(5),
+        },
         "chars": {"1f5d1": "wastebasket", "1f9e0": "brain", "1f680": "rocket"},
     },
     "banners": {"icons": {"fr": red(11), "bl": red(11), "zz": red(7)}},
     "copies": {"icons": {"refuse": bars(3, 9), "lonely-thing": bars(5, 11), "rocket": bars(1, 5, 14)}},
     "sharealike": {"icons": {"a": dot()}},
     "marks": {"icons": {"acme": dot()}},
+    "simple-icons": {"icons": {"acme": dot(), "rocket": dot()}},
 }
 CLDR = {
     "en": {

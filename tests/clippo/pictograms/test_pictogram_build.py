@@ -33,10 +33,11 @@ def test_icons_are_left_out_by_name_and_reason(pictograms):
     assert {reason: one["examples"] for reason, one in info["pictures_left_out"].items()} == {
         "another size of one picture": ["plain:home-20-filled", "plain:home-28-filled"],
         "blank drawing": ["plain:invisible"],
-        "brand logos": ["plain:github-logo"],
+        "brand logos": ["plain:github-logo", "plain:acme-box"],
         "broken SVG": ["plain:broken"],
         "hidden in its set": ["plain:secret"],
         "name without words": ["plain:12345"],
+        "skin tone or hair variant": ["faces:elf-light-skin-tone", "faces:elf-medium"],
         "no drawing": ["plain:empty"],
         "same picture as another": ["banners:bl", "copies:refuse"],
     }
