@@ -49,6 +49,9 @@ class EmojiPairs(KeyedDataset):
             embedding space while the model learns other languages.
         grow: Two numbers of batches, between which the languages join one after another, see `Growth`. The anchor
             comes first, then the order of `languages`; those that are not listed follow by their number of texts.
+        balance: How much more often languages are drawn whose script few others have. A language has the weight
+            n ** -balance, n being the languages of its script: 0 draws all alike, 1 draws all scripts alike. 67
+            languages are Latin and teach each other words; Hangul has one.
 
     Returns:
         Items {"image": uint8 (S, S, 4), RGBA with straight alpha, "text", "language", "picture"}; "picture" is the
@@ -79,7 +82,9 @@ class EmojiPairs(KeyedDataset):
         texts_per_image: int = 1,
         anchor: str | None = None,
         grow: Sequence[int] | None = None,
+        balance: float = 0.0,
     ):
+        self.balance = balance
         self.grow = None if grow is None else Growth.of(grow)
         self.split, self.sampling, self.p_name, self.p_join = split, sampling, p_name, p_join
         self.texts_per_image, self.anchor = texts_per_image, anchor
@@ -102,6 +107,8 @@ class EmojiPairs(KeyedDataset):
         for label, value in (("p_name", self.p_name), ("p_join", self.p_join)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{label} is a probability, got {value}; give a number from 0 to 1.")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance={self.balance} is out of range; give a number from 0 to 1.")
         if max_sharing is not None and max_sharing < 1:
             raise ValueError(f"max_sharing is a number of images or None, got {max_sharing}.")
         if self.texts_per_image < 1:
@@ -145,6 +152,8 @@ class EmojiPairs(KeyedDataset):
                 raise ValueError(f"No texts in {', '.join(unknown)}; there are {', '.join(sorted(self.scripts))}.")
         self.languages = sorted(set(self.scripts if languages is None else languages))
         self._rank = self._ranks(languages)
+        of_script = Counter(self.scripts[language] for language in self.languages)
+        self._patience = {name: of_script[self.scripts[name]] ** self.balance for name in self.languages}
         if self.anchor is not None and self.anchor not in self.languages:
             raise ValueError(f"The anchor {self.anchor!r} is not among the languages {', '.join(self.languages)}.")
         self._offers: tuple[int, dict[int, tuple[list[EmojiRow], list[EmojiRow]]]] | None = None
@@ -226,7 +235,16 @@ class EmojiPairs(KeyedDataset):
 
     def _draw_rows(self, key: SampleKey, generator: np.random.Generator) -> list[EmojiRow]:
         first, rest = self._offered(key)
-        return first + [rest[i] for i in draw_several(len(rest), self.texts_per_image - len(first), generator)]
+        wanted = self.texts_per_image - len(first)
+        if not self.balance:
+            return first + [rest[i] for i in draw_several(len(rest), wanted, generator)]
+        patience = np.array([self._patience[row.language] for row in rest])
+        drawn: list[int] = []
+        while len(drawn) < wanted:
+            # Clocks that ring at exponential times: the order of their first rings is a draw by weights.
+            order = np.argsort(generator.standard_exponential(len(rest)) * patience)
+            drawn += order[: wanted - len(drawn)].tolist()
+        return first + [rest[i] for i in drawn]
 
     def _offered(self, key: SampleKey) -> tuple[list[EmojiRow], list[EmojiRow]]:
         """Rows of an image that are always taken, which is that of the anchor, and rows to draw from.

@@ -24,6 +24,7 @@ class EmojiSpec:
         languages: CLDR codes of the languages to train on, all by default. "*" stands for all that are not listed.
         anchor: Language of the first text of every image while other languages are learned.
         grow: Two numbers of batches, between which the languages join one after another, the anchor first.
+        balance: How much more often languages are drawn whose script few others have, 0 to 1, see `EmojiPairs`.
         name_probability: Probability that a text is the name of its image and not a keyword.
 
     Raises:
@@ -41,6 +42,7 @@ class EmojiSpec:
     languages: str | list[str] | None = None
     anchor: str | None = None
     grow: list[int] | None = None
+    balance: float | int = 0.0
     name_probability: float | int = 0.5
 
     def __post_init__(self):
@@ -85,6 +87,7 @@ class EmojiSpec:
             texts_per_image=texts_per_image,
             anchor=self.anchor,
             grow=self.grow,
+            balance=self.balance,
         )
         return train, EmojiPairs(self.path, "held_out", self.languages, sampling=False).one_per_picture()
 

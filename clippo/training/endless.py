@@ -65,7 +65,8 @@ def make_endless(loader: DataLoader) -> DataLoader:
         rng_types=loader.rng_types,
         synchronized_generator=loader.synchronized_generator,
         batch_sampler=loader.batch_sampler,
-        _non_blocking=loader._non_blocking,
+        # A copy from pinned memory that the host waits for would also wait for the step before it.
+        _non_blocking=loader._non_blocking or loader.pin_memory,
         # A run draws a seed for its workers. Drawn from the global generator, it would come at another place in a
         # resumed training, whose dropout would then differ. The seeds of samples come with their keys.
         generator=torch.Generator(),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clippo.data.sampling import SampleKey
 from clippo.emoji import EmojiPairs, EmojiSpec
 from clippo.emoji.growth import GrowingKeys, Growth
 
@@ -77,3 +78,23 @@ def test_a_recipe_says_it(emoji_folder):
     spec = EmojiSpec.from_dict({"kind": "emoji", "path": str(emoji_folder), "anchor": "en", "grow": [2, 5]})
     train, _ = spec.open(texts_per_image=2)
     assert train.grow == Growth(2, 5)
+
+
+def test_languages_of_small_scripts_are_drawn_more_often(emoji_folder):
+    """Two of three languages are Latin here: with balance 1 both together as often as the Cyrillic one."""
+    counts = {}
+    for balance in (0, 1):
+        pairs = EmojiPairs(emoji_folder, balance=balance)
+        full = [row for row in range(len(pairs)) if len(pairs._items[row]) == 3]
+        keys = [SampleKey(0, row, seed) for row in full for seed in range(400 // len(full) + 1)]
+        counts[balance] = sum(pairs[key]["language"] == "ru" for key in keys) / len(keys)
+    assert counts[0] == pytest.approx(1 / 3, abs=0.1)
+    assert counts[1] == pytest.approx(1 / 2, abs=0.1)
+
+
+def test_balanced_draws_repeat_no_language_before_all_were_drawn(emoji_folder):
+    pairs = EmojiPairs(emoji_folder, balance=0.5, texts_per_image=3)
+    row = next(row for row in range(len(pairs)) if len(pairs._items[row]) == 3)
+    assert all(len(set(pairs[SampleKey(0, row, seed)]["language"])) == 3 for seed in range(20))
+    with pytest.raises(ValueError, match="balance=2 is out of range"):
+        EmojiPairs(emoji_folder, balance=2)
