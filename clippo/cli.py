@@ -24,6 +24,9 @@ COMMANDS = {
     "pretrain": Command("clippo.training.pretraining:main", "Train a model on image-text pairs or text pairs."),
     "finetune glue": Command("clippo.tasks.glue.finetune:main", "Fine-tune and evaluate a model on GLUE."),
     "finetune vqa": Command("clippo.tasks.vqa.finetune:main", "Fine-tune a model on questions about images."),
+    "finetune generate": Command(
+        "clippo.tasks.generation.finetune:main", "Fine-tune a model that writes captions, answers and read texts."
+    ),
     "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
     "evaluate emoji": Command("clippo.emoji.evaluation:main", "Measure an emoji search by script and by split."),
     "evaluate pictograms": Command(

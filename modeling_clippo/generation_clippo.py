@@ -79,25 +79,29 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         super().__init__(config)
         if not config.num_decoder_layers:
             raise ValueError("num_decoder_layers=0 leaves no decoder; set num_decoder_layers=4, for example.")
+        config.is_encoder_decoder = True  # a decoder that from_pretrained adds comes after the config's own check
         self.vision_model = ClippoVisionModel._from_config(config)
         self.decoder = ClippoDecoder._from_config(config)
-        self.generation_config = GenerationConfig(
-            decoder_start_token_id=config.pad_token_id,
-            pad_token_id=config.pad_token_id,
-            eos_token_id=END_ID,
-            max_length=config.decoder_max_length + 1,  # the start id counts too
-        )
         self.post_init()
-        self._freeze_pooling_head()
+        self._finish()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As in `ClippoPreTrainedModel`."""
         loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_pooling_head()
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._finish()
         return loaded
 
-    def _freeze_pooling_head(self) -> None:
+    def _finish(self) -> None:
+        """Set what loading resets: defaults of generation, and the pooling head without gradient."""
+        if self.generation_config.decoder_start_token_id is None:  # the folder has no generation_config.json
+            pad = self.config.pad_token_id
+            self.generation_config = GenerationConfig(
+                decoder_start_token_id=pad,
+                pad_token_id=pad,
+                eos_token_id=END_ID,
+                max_length=self.config.decoder_max_length + 1,  # the start id counts too
+            )
         # The decoder reads tokens, not the pooled vector. A head without gradient must not be trainable, or data
         # parallelism would wait for it.
         self.vision_model.head.requires_grad_(False)
@@ -127,6 +131,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         text_pixel_values: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        image_index: torch.Tensor | None = None,
         **kwargs,
     ) -> ClippoVisionOutput:
         """Read images, drawn texts, or image i together with text i.
@@ -135,6 +140,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             pixel_values: Images, see `ClippoVisionModel.forward`. The prompt may be drawn on them.
             text_pixel_values: Drawn texts.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            image_index: int64 (B,), the image of each text; -1 for a text without image. None: image i.
             kwargs: As in `ClippoVisionModel.forward`.
 
         Returns:
@@ -149,7 +155,9 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         batches = [batch for batch in batches if batch[0] is not None]
         if not batches:
             raise ValueError("No input; pass pixel_values (images), text_pixel_values (drawn prompts) or both.")
-        if len(batches) == 2 and len(pixel_values) != len(text_pixel_values):
+        if image_index is not None and len(batches) < 2:
+            raise ValueError("image_index needs images and texts; pass pixel_values and text_pixel_values.")
+        if len(batches) == 2 and image_index is None and len(pixel_values) != len(text_pixel_values):
             raise ValueError(
                 f"There are {len(pixel_values)} images and {len(text_pixel_values)} drawn texts; give one text for "
                 "each image."
@@ -159,10 +167,15 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             outputs = [self.vision_model(values, modality=kind, return_dict=True, **kwargs) for values, kind in batches]
         else:
             outputs = self.vision_model.encode(batches, interpolate_pos_encoding)
-        states = torch.cat([output.last_hidden_state for output in outputs], 1)  # (B, N, D)
-        kept = None
-        if any(output.kept_patches is not None for output in outputs):
+        states, kept = [output.last_hidden_state for output in outputs], None
+        if image_index is not None or any(output.kept_patches is not None for output in outputs):
             kept = [_all_kept(output) for output in outputs]
+        if image_index is not None:
+            image_index = image_index.to(states[0].device)
+            states[0] = states[0][image_index.clamp(min=0)]
+            kept[0] = kept[0][image_index.clamp(min=0)] & (image_index >= 0)[:, None]
+        states = torch.cat(states, 1)  # (B, N, D)
+        if kept is not None:
             states, kept = gather_kept(states, torch.cat(kept, 1))
         return ClippoVisionOutput(
             last_hidden_state=states,
@@ -183,6 +196,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         past_key_values=None,
         use_cache: bool | None = None,
         interpolate_pos_encoding: bool = False,
+        image_index: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
@@ -198,6 +212,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             past_key_values: Cache of the ids before.
             use_cache: Return a cache.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            image_index: int64 (B,), the image of each text, see `encode`.
             num_items_in_batch: Number of labels of all batches of a step, from `Trainer`.
             kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `return_dict`.
 
@@ -208,7 +223,8 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             ValueError: There are neither labels nor `decoder_input_ids`, or more ids than `decoder_max_length`.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.encode(pixel_values, text_pixel_values, interpolate_pos_encoding, **_shown(kwargs))
+            inputs = (pixel_values, text_pixel_values, interpolate_pos_encoding, image_index)
+            encoder_outputs = self.encode(*inputs, **_shown(kwargs))
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("The decoder has no ids; pass labels, or decoder_input_ids that begin with 0.")
@@ -243,6 +259,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         text_pixel_values: torch.Tensor | None = None,
         encoder_outputs: ClippoVisionOutput | None = None,
         interpolate_pos_encoding: bool = False,
+        image_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs,
     ):
@@ -253,6 +270,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             text_pixel_values: Drawn prompts or texts.
             encoder_outputs: Output of `encode`, in place of images and texts.
             interpolate_pos_encoding: Accept other canvas sizes by resampling the positions.
+            image_index: int64 (B,), the image of each text, see `encode`.
             labels: Ignored; `Seq2SeqTrainer` passes them.
             kwargs: `max_new_tokens`, `num_beams`, `do_sample`, `streamer` and others of transformers.
 
@@ -263,7 +281,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             ValueError: There is no input; more ids are asked for than `decoder_max_length`.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.encode(pixel_values, text_pixel_values, interpolate_pos_encoding)
+            encoder_outputs = self.encode(pixel_values, text_pixel_values, interpolate_pos_encoding, image_index)
         asked, positions = kwargs.pop("max_new_tokens", None), self.config.decoder_max_length
         if asked is not None:
             if asked > positions:

@@ -67,6 +67,7 @@ def write_captions(data: Path) -> None:
     """Flickr8k, and the pairs of the page on pretraining."""
     texts = {name: List(Value("string")) for name in ("captions", "captions_ar", "captions_de", "captions_nl")}
     texts |= {name: Value("string") for name in ("multi30k_de", "multi30k_fr", "multi30k_cs", "filename")}
+    texts |= {name: Value("string") for name in ("multi30k_de", "multi30k_fr", "multi30k_cs")}
     for number, split in enumerate(("train", "validation", "test")):
         rows = [
             {"image": picture(i + 100 * number)}
@@ -123,6 +124,12 @@ def write_texts(data: Path) -> None:
     write(data / "tatoeba/test.parquet", rows)
 
 
+def write_news(data: Path) -> None:
+    """NTREX, with the number of rows of the original."""
+    languages = ("eng", "deu", "rus", "ell", "arb", "hin", "kor", "zho_CN")
+    write(data / "ntrex/test.parquet", [{name: sentence(i) for name in languages} for i in range(1997)])
+
+
 def write_classes(data: Path) -> None:
     """CIFAR-10 and flowers."""
     for name, column, splits in (("cifar10", "img", ("train_10k", "test")), ("flowers", "image", ("train", "test"))):
@@ -154,6 +161,7 @@ def write_models(folder: Path) -> None:
     lit = dict(image_tower=TIMM, project_images=False, projection_dim=1280, skip_blank_patches=True)
     save_tiny(folder / "runs/lit_flickr8k", **lit)
     save_tiny(folder / "runs/glue/qqp/seed-0", clippo.ClippoForSequenceClassification)
+    save_tiny(folder / "runs/captions", clippo.ClippoForConditionalGeneration, num_decoder_layers=1)
     vqa = dict(id2label={0: "yes", 1: "circle"}, label2id={"yes": 0, "circle": 1})
     for name in ("runs/easy_vqa", "runs/easy_vqa_augmented"):
         save_tiny(folder / name, clippo.ClippoForVisualQuestionAnswering, attention="eager", **vqa)
@@ -182,6 +190,7 @@ def workspace(build, cldr_folder, tmp_path_factory):  # noqa: F811
     build_pictograms(data / "pictograms", folder / "node_modules", side=96, workers=1, held_out_sets=("copies",))
     write_captions(data)
     write_texts(data)
+    write_news(data)
     write_classes(data)
     write_questions(data)
     write_models(folder)

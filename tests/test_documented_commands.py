@@ -43,6 +43,10 @@ MIXTURE = Short(f"{STEP} --eval_strategy no --per_device_train_batch_size 20")  
 GPU = Short("--bf16 false --use_cpu", parsed="needs GPUs")
 RECIPE = Short(parsed="RECIPE is any recipe", replace={"RECIPE": "flickr8k"})
 VQA = Short(f"{STEP} --num_train_epochs 1 --eval_strategy no")
+GENERATE = Short(
+    f"{STEP} --per_device_train_batch_size 5 --per_device_eval_batch_size 250 --save_strategy no "
+    "--generation_max_length 4"
+)
 GLUE = Short(
     f"{STEP} --data_dir data/glue --seeds 0 --eval_strategy no --save_strategy no --load_best_model_at_end false"
 )
@@ -137,6 +141,14 @@ SHORT = {
     "--validation val_questions.json,val_annotations.json,val2014 --output_dir runs/vqav2": Short(
         f"{VQA.extra} --image_size 64 --train data/daquar/train.parquet --validation data/daquar/test.parquet"
     ),
+    "clippo finetune generate easy_vqa_generate": GENERATE,
+    "clippo finetune generate reading": GENERATE,
+    "clippo finetune generate flickr8k_captions": GENERATE,
+    "clippo finetune generate flickr8k_captions --init_from runs/captions --output_dir runs/captions_160 "
+    "--image_size 160 --tower_lr_scale 0.1 --num_train_epochs 4 --learning_rate 2e-4": GENERATE._replace(
+        after="clippo finetune generate flickr8k_captions"
+    ),
+    "clippo finetune generate emoji_names": GENERATE,
     # evaluation
     "clippo evaluate zero-shot --model MODEL --data cifar10": Short(CLASSES),
     "clippo evaluate zero-shot --model models/$NAME --data cifar100 --protocol colab": Short(CLASSES),

@@ -128,6 +128,21 @@ def test_grid_read_once_gives_the_same_text():
     assert torch.equal(ids, model.generate(**batch, max_new_tokens=6))
 
 
+@torch.no_grad()
+def test_images_are_read_once_for_several_texts_and_may_be_absent():
+    model, batch = make(), inputs()
+    index = torch.tensor([2, -1, 2])
+    together = model.generate(batch["pixel_values"], batch["text_pixel_values"], image_index=index, max_new_tokens=8)
+    for i, image in enumerate(index.tolist()):
+        alone = {"text_pixel_values": batch["text_pixel_values"][i : i + 1]}
+        if image >= 0:
+            alone["pixel_values"] = batch["pixel_values"][image : image + 1]
+        ids = model.generate(**alone, max_new_tokens=8)
+        assert torch.equal(together[i : i + 1, : ids.shape[1]], ids)
+    with pytest.raises(ValueError, match="image_index needs images and texts"):
+        model.generate(batch["pixel_values"], image_index=index)
+
+
 def test_missing_inputs_are_named():
     model, batch = make(), inputs()
     with pytest.raises(ValueError, match="No input; pass pixel_values"):
@@ -199,6 +214,8 @@ def test_a_contrastive_checkpoint_gives_its_tower(tmp_path):
     )
     assert all(name.startswith("decoder.") for name in report["missing_keys"])
     assert not report["unexpected_keys"]
+    assert model.generation_config.eos_token_id == 1
+    assert model.generate(**inputs(), max_new_tokens=3).shape[0] == 3
     tower = clippo.ClippoModel.from_pretrained(folder).vision_model.state_dict()
     assert all(torch.equal(value, tower[name]) for name, value in model.vision_model.state_dict().items())
 

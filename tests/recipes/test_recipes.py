@@ -4,12 +4,14 @@ import re
 
 import pytest
 import yaml
-from transformers import TrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from clippo import ClippoConfig
 from clippo.data import SourceSpec
 from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.recipe_files import find_recipe, recipe_names
+from clippo.tasks.generation.finetune import GenerationModelArguments, TaskArguments
+from clippo.tasks.generation.specs import TaskSpec
 from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
 from clippo.training.optimization import OptimizerArguments
@@ -38,6 +40,10 @@ def is_pretraining(name: str) -> bool:
     return "sources" in yaml.safe_load(content(name))
 
 
+def is_generation(name: str) -> bool:
+    return "tasks" in yaml.safe_load(content(name))
+
+
 def test_there_are_recipes():
     assert sum(map(is_pretraining, RECIPES)) >= 7
 
@@ -50,6 +56,13 @@ def test_a_recipe_is_read(name):
         kinds = [next((kind for kind in ALONE if kind.is_among([spec])), SourceSpec) for spec in specs]
         specs = [kind.from_dict(spec) for kind, spec in zip(kinds, specs, strict=True)]
         assert sum(getattr(spec, "weight", 1) for spec in specs[: len(data.sources)]) == pytest.approx(1)
+        overrides = model.config_overrides
+    elif is_generation(name):
+        kinds = (GenerationModelArguments, TaskArguments, Seq2SeqTrainingArguments)
+        model, data, training = parse_recipe(kinds, [name, *CPU])
+        specs = [TaskSpec.from_dict(spec) for spec in data.tasks]
+        assert sum(spec.weight for spec in specs) == pytest.approx(1)
+        assert [TaskSpec.from_dict(spec) for spec in data.validation]
         overrides = model.config_overrides
     else:
         model, _, training = parse_recipe((VqaModelArguments, VqaDataArguments, TrainingArguments), [name, *CPU])

@@ -1,0 +1,1 @@
+"""Text generation: captions, answers, continued texts and reading aloud, chosen by a drawn prompt."""
