@@ -67,7 +67,6 @@ def write_captions(data: Path) -> None:
     """Flickr8k, and the pairs of the page on pretraining."""
     texts = {name: List(Value("string")) for name in ("captions", "captions_ar", "captions_de", "captions_nl")}
     texts |= {name: Value("string") for name in ("multi30k_de", "multi30k_fr", "multi30k_cs", "filename")}
-    texts |= {name: Value("string") for name in ("multi30k_de", "multi30k_fr", "multi30k_cs")}
     for number, split in enumerate(("train", "validation", "test")):
         rows = [
             {"image": picture(i + 100 * number)}

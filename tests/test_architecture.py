@@ -43,6 +43,7 @@ ALLOWED = {
         ),
     },
     "clippo.tasks": {
+        "emoji",
         *("modeling_clippo", "processing", "data", "evaluation", "training", "visualization", "clippo"),
     },
     "clippo.integrations": {"modeling_clippo", "processing", "data", "evaluation", "conversion", "clippo"},
