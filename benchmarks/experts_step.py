@@ -14,7 +14,7 @@ import torch
 
 import clippo
 
-EXPERTS = dict(num_experts=8, router_importance_coef=0.01, router_global_entropy_coef=0.01, router_min_text_experts=3)
+EXPERTS = dict(router_importance_coef=0.01, router_global_entropy_coef=0.01)
 
 
 def make(preset: str, image_size: int, device: str, compiled: bool, **fields):
@@ -68,7 +68,7 @@ def main() -> None:
     batch = {name: values.to(device) for name, values in batch.items()}
     models = {"dense": make(args.preset, args.image_size, device, args.compile)}
     for number in args.experts:
-        fields = {**EXPERTS, "num_experts": number}
+        fields = {**EXPERTS, "num_experts": number, "router_min_text_experts": min(3, number)}
         models[f"{number} experts"] = make(args.preset, args.image_size, device, args.compile, **fields)
     for model in models.values():
         for _ in range(2):

@@ -18,6 +18,8 @@ from clippo.modeling_clippo.embeddings_clippo import resample_positions
 
 logger = logging.getLogger(__name__)
 
+EVEN_ROUTER_STD = 0.01  # of the logits of a new router
+
 
 class Gap(NamedTuple):
     """One tensor of the grown model, which the old model may lack or have in another shape."""
@@ -47,6 +49,32 @@ def _from_last_blocks(gap: Gap) -> torch.Tensor | None:
     return gap.tensors.get(f"vision_model.{name}")
 
 
+def _from_shared(gap: Gap) -> torch.Tensor | None:
+    """A LayerNorm or block of one modality starts as the shared one."""
+    layer = re.sub(r"(encoder\.layers\.\d+)\.(image|text)\.", r"\1.", gap.name)  # block first, then its norms
+    candidates = (layer, re.sub(r"\.(image|text)\.", ".", gap.name))
+    return next((gap.tensors[name] for name in candidates if name in gap.tensors), None)
+
+
+def _from_mlp(gap: Gap) -> torch.Tensor | None:
+    """Each expert starts as the MLP, and the router as nearly even.
+
+    The gates of an even router are 1/E each, so the output of the MLP is multiplied by E/K. A router of zeros would
+    send every token to the first expert; small random numbers spread them and change the gates by about 1 %.
+    """
+    if gap.name in gap.tensors:  # other numbers of experts
+        raise _other_shape(gap)
+    if gap.name.endswith("router.weight"):
+        return EVEN_ROUTER_STD * torch.randn(gap.shape) * gap.shape[1] ** -0.5
+    prefix, _, kind = gap.name.partition("experts.")
+    layer, part = "fc1" if kind.startswith("up") else "fc2", "bias" if kind.endswith("bias") else "weight"
+    dense = gap.tensors.get(f"{prefix}{layer}.{part}")
+    if dense is None or dense.shape != gap.shape[1:]:
+        return None
+    scale = gap.config.num_experts / gap.config.num_experts_per_tok if layer == "fc2" else 1.0
+    return (scale * dense).expand(gap.shape)
+
+
 def _resampled(gap: Gap) -> torch.Tensor | None:
     """Positions of another canvas."""
     positions = gap.tensors.get(gap.name)
@@ -68,6 +96,9 @@ FILLERS: list[tuple[str, Callable[[Gap], torch.Tensor | None]]] = [
     (r"image_(model|projection)\.", _from_text_tower),
     (r"fusion\.(grid_projection|source_embedding)", _fresh),
     (r"fusion\.", _from_last_blocks),
+    (r"vision_model\.encoder\.layers\.\d+\.mlp\.(experts|router)\.", _from_mlp),
+    (r"vision_model\..*\.(image|text)\.", _from_shared),
+    (r"vision_model\.(image_branch|embeddings\.image_stem)\.", _fresh),
     (r"(image_)?projection\.", _fresh),  # another projection_dim
 ]
 

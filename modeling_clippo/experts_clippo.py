@@ -32,6 +32,8 @@ CAPACITY_MULTIPLE = 4  # V-MoE rounds capacities up to a multiple of this number
 
 def best_experts(gates: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest gates of each token and their experts: (T, E) -> (T, K) twice. Ties go to the lower expert."""
+    if is_exporting():  # ONNX has no stable sort, and its TopK takes the lower of equal values
+        return tuple(gates.topk(number, dim=-1))
     # topk breaks ties in an order of its own.
     values, index = gates.sort(dim=-1, descending=True, stable=True)
     return values[:, :number], index[:, :number]
@@ -98,7 +100,7 @@ def _grouped_experts(
     rows = experts.act_fn(linear(rows, experts.up_proj, experts.up_proj_bias))  # (T*K, I)
     rows = linear(rows, experts.down_proj, experts.down_proj_bias)  # (T*K, D)
     rows = rows * weights.flatten().index_select(0, order).unsqueeze(1).to(dtype)
-    back = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+    back = torch.empty_like(order).index_copy(0, order, torch.arange(order.shape[0], device=order.device))
     return rows.index_select(0, back).unflatten(0, (count, number)).sum(1)  # (T, D)
 
 
@@ -132,7 +134,7 @@ class ClippoExperts(nn.Module):
 
     def every_expert(self, hidden_states: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """As `forward`, with E times the work and without a shape that depends on the data, for exported models."""
-        gates = weights.new_zeros(len(index), self.num_experts).scatter(1, index, weights)  # (T, E)
+        gates = weights.new_zeros(index.shape[0], self.num_experts).scatter(1, index, weights)  # (T, E)
         output = torch.zeros_like(hidden_states)
         for expert, gate in enumerate(gates.unbind(1)):
             inner = self.act_fn(F.linear(hidden_states, self.up_proj[expert], self.up_proj_bias[expert]))

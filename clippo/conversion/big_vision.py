@@ -222,13 +222,21 @@ def params_from_model(model: ClippoModel) -> dict[str, np.ndarray]:
     This is the inverse of `model_from_params`.
 
     Raises:
-        ConversionError: The model has a `logit_bias` or another image tower; the official model has none.
+        ConversionError: The model has parts that the official model lacks, such as a `logit_bias` or experts.
     """
     tensors = model.state_dict()
     if model.config.image_tower != "shared" or not model.config.project_images:
         raise ConversionError(
             f"The model has image_tower={model.config.image_tower!r} and project_images={model.config.project_images}; "
             "big_vision's CLIPPO has one tower and one projection."
+        )
+    config = model.config
+    own = ("num_experts", "modality_norms", "num_modality_layers", "image_branch_layers")
+    parts = [f"{name}={getattr(config, name)}" for name in own if getattr(config, name)]
+    if parts or config.image_stem != "patch":
+        raise ConversionError(
+            f"The model has {', '.join(parts) or f'image_stem={config.image_stem}'}; in big_vision's CLIPPO images and "
+            "texts share all parameters of a dense tower. Save such a model with save_pretrained."
         )
     if "logit_bias" in tensors:
         raise ConversionError(

@@ -21,6 +21,7 @@ from ..conftest import ROOT
 
 LABELS = ["cat", "собака", "鳥"]
 TEXTS = ["a fine film", "плохо"]
+SPLIT = dict(num_experts=2, modality_norms=True, num_modality_layers=1, image_stem="conv", image_branch_layers=[1])
 ANSWERS = {0: "yes", 1: "no", 2: "red"}
 
 # Run with `python -I`: neither the working directory nor PYTHONPATH is on sys.path. Its argument is a JSON list of
@@ -126,7 +127,7 @@ def folders(save_tiny):
     return {
         "fused": fused,
         "model": save_tiny(canvas_format="packed", skip_blank_patches=True),
-        "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3),
+        "head": save_tiny(clippo.ClippoForSequenceClassification, num_labels=3, **SPLIT),
         "tower": save_tiny(clippo.ClippoVisionModel),
         "answers": save_tiny(clippo.ClippoForVisualQuestionAnswering, id2label=ANSWERS),
         "writer": save_tiny(clippo.ClippoForConditionalGeneration, num_decoder_layers=1, decoder_max_length=16),
