@@ -19,6 +19,9 @@ from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder
 from .packing_clippo import pack
 
 
+JOINT = "text"  # whose LayerNorms read tokens of both canvases, where each modality has its own
+
+
 def joint_mask(grids: Sequence[torch.Tensor], kept: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     """Join the kept patches of two grids: bool (B, N1 + N2), or None if no patch of either was skipped."""
     if all(mask is None for mask in kept):
@@ -75,9 +78,9 @@ class ClippoFusion(nn.Module):
         states = torch.cat([grid + source for grid, source in zip(grids, self.source_embedding, strict=True)], 1)
         mask = joint_mask(grids, kept)  # bool (B, N1 + N2)
         if mask is None or backend is None:
-            states = self.post_layernorm(self.encoder(states, mask))
-            return self.head(states, mask)
-        packed = pack([("text", *mask.shape, mask)], backend, states.device)
+            states = self.post_layernorm(self.encoder(states, mask, JOINT))
+            return self.head(states, mask, modality=JOINT)
+        packed = pack([(JOINT, *mask.shape, mask)], backend, states.device)
         part = packed.parts[0]
         states = states.flatten(0, 1)[part.place].unsqueeze(0)  # (1, T, D)
         pooled = self.head(self.post_layernorm(self.encoder(states, None, None, packed)), packed=packed)

@@ -58,8 +58,9 @@ def test_padding_of_a_question_changes_no_answer():
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_packed_equals_padded_and_gradients_too(attention):
-    model, labels = make(), torch.tensor([0, 1, 2, 0])
+@pytest.mark.parametrize("fields", [{}, dict(modality_norms=True), dict(num_experts=2, num_hidden_layers=2)])
+def test_packed_equals_padded_and_gradients_too(attention, fields):
+    model, labels = make(**fields), torch.tensor([0, 1, 2, 0])
     model.set_attn_implementation(attention)
     assert model.vision_model.embeddings.packed_backend() == "padded"
     runs = []
