@@ -18,7 +18,6 @@ from torch import nn
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder
 from .packing_clippo import pack
 
-
 JOINT = "text"  # whose LayerNorms read tokens of both canvases, where each modality has its own
 
 

@@ -148,6 +148,16 @@ def write_questions(data: Path) -> None:
                 for i in range(16)
             ]
             write(data / f"{name}/{split}.parquet", rows, Features(kinds))
+            (data.parent / "grids").mkdir(exist_ok=True)
+            np.save(
+                data.parent / f"grids/{split}.npy", np.random.default_rng(0).normal(size=(16, 2, 3, 8)).astype("f2")
+            )
+    labels = Features(
+        {"image": Image(), "hypothesis": Value("string"), "label": ClassLabel(names=["no", "maybe", "yes"])}
+    )
+    for split in ("train", "validation"):
+        rows = [{"image": picture(i), "hypothesis": sentence(i), "label": i % 3} for i in range(12)]
+        write(data / f"snli_ve/{split}.parquet", rows, labels)
 
 
 def write_models(folder: Path) -> None:

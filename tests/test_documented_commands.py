@@ -136,6 +136,11 @@ SHORT = {
     "clippo finetune vqa easy_vqa --init_from runs/easy_vqa --output_dir runs/easy_vqa_augmented --num_train_epochs 14 "
     "--learning_rate 1.5e-3 --flip true --shift 0.12 --seed 1": VQA,
     "clippo finetune vqa daquar --blind picture": VQA,
+    "clippo finetune vqa daquar_fusion": VQA,
+    "clippo finetune vqa daquar_fusion --tower_lr_scale 0 --shift 0 --grid_cache runs/grids": VQA,
+    "clippo finetune vqa daquar_fusion --train_grids grids/train.npy --validation_grids grids/test.npy --shift 0": VQA,
+    "clippo finetune vqa flickr8k_matching": VQA,
+    "clippo finetune vqa statements": VQA._replace(after="clippo finetune vqa flickr8k_matching"),
     "clippo finetune vqa --init_from FOLDER --image_size 384 --loss binary --answers 3129 --normalize_answers true "
     "--train questions.json,annotations.json,train2014 "
     "--validation val_questions.json,val_annotations.json,val2014 --output_dir runs/vqav2": Short(

@@ -29,7 +29,7 @@ SHARED = {
     "wikitext": "wikitext2",
 }
 MADE = ("emoji", "pictograms", "text_views")  # data sets that `clippo build` makes
-BY_HAND = ("coco", "image_text", "laion400m")  # data sets that users bring
+BY_HAND = ("coco", "image_text", "laion400m", "snli_ve")  # data sets that users bring
 
 
 def content(name: str) -> str:
