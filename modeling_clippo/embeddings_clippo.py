@@ -15,6 +15,7 @@ from .modality_clippo import add_nothing
 from .packing_clippo import PackedSequence, Part, pack, packed_backend
 from .patches_clippo import cut_patches, inked_patches
 from .pixels_clippo import as_pixels, check_format, size_in_pixels
+from .tiles_clippo import take_positions
 
 
 def resample_positions(positions: torch.Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> torch.Tensor:
@@ -94,13 +95,14 @@ class ClippoEmbeddings(nn.Module):
             (modality, values.shape[0], rows * columns, self._kept_patches(values, modality))
             for (values, modality), (rows, columns) in zip(batches, grids, strict=True)
         ]
-        packed = pack(canvases, backend, batches[0][0].device)
+        packed = pack(canvases, backend, batches[0][0].device, self.compute_dtype())
         tokens = [
             self._embed(values, part, self.positions_for(*grid))
             for (values, _), part, grid in zip(batches, packed.parts, grids, strict=True)
         ]
         # Not a view, so that a compiled first block has the same graph as the others.
-        return self._reach_all(torch.cat([part.unsqueeze(0) for part in tokens], 1), packed), packed
+        tokens = self._reach_all(torch.cat([part.unsqueeze(0) for part in tokens], 1), packed)
+        return tokens.to(self._stream_dtype(tokens)), packed
 
     def count_patches(self, values: torch.Tensor, modality: str) -> torch.Tensor:
         """int64 (B,), the patches of each canvas that `forward` computes."""
@@ -119,12 +121,16 @@ class ClippoEmbeddings(nn.Module):
         config = self.config
         dropout = config.attention_dropout if self.training else 0.0
         head_size, device = config.hidden_size // config.num_attention_heads, self.position_embedding.device
-        return packed_backend(config._attn_implementation, device, self._compute_dtype(), dropout, head_size)
+        return packed_backend(config._attn_implementation, device, self.compute_dtype(), dropout, head_size)
 
-    def _compute_dtype(self) -> torch.dtype:
+    def compute_dtype(self) -> torch.dtype:
         """Dtype of matrix products: autocast's, or the dtype of the weights."""
         kind = self.position_embedding.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.position_embedding.dtype
+
+    def _stream_dtype(self, tokens: torch.Tensor) -> torch.dtype:
+        """Dtype of the residual stream. On a GPU under autocast to bfloat16 it is bfloat16; LayerNorms stay float32."""
+        return torch.bfloat16 if tokens.is_cuda and self.compute_dtype() == torch.bfloat16 else tokens.dtype
 
     def _grid_of(self, values: torch.Tensor, interpolate: bool) -> tuple[int, int]:
         """Rows and columns of patches of the canvases of `values`, whose size is checked."""
@@ -145,10 +151,10 @@ class ClippoEmbeddings(nn.Module):
         if self.image_stem is not None and part.modality == "image":
             maps = self.image_stem(as_pixels(values, channels).to(self.image_stem.out.weight.dtype))  # (B, D, h, w)
             return (maps.flatten(2).transpose(1, 2) + positions).flatten(0, 1)
-        tokens = self._project(cut_patches(values, size, channels, self._compute_dtype(), part.place))
+        tokens = self._project(cut_patches(values, size, channels, self.compute_dtype(), part.place))
         if part.place is None:
             return (tokens.unflatten(0, (-1, part.patches)) + positions).flatten(0, 1)
-        return tokens + positions[0, part.place % part.patches]
+        return tokens + take_positions(positions[0], part.place % part.patches)
 
     def _reach_all(self, tokens: torch.Tensor, packed: PackedSequence) -> torch.Tensor:
         """Give the stem or the projection a gradient of zero in a training step without its modality."""
@@ -159,7 +165,7 @@ class ClippoEmbeddings(nn.Module):
         if "image" not in present:
             tokens = add_nothing(tokens, self.image_stem(self.position_embedding.new_zeros(1, channels, size, size)))
         if "text" not in present:
-            patch = self.position_embedding.new_zeros(1, channels * size**2, dtype=self._compute_dtype())
+            patch = self.position_embedding.new_zeros(1, channels * size**2, dtype=self.compute_dtype())
             tokens = add_nothing(tokens, self._project(patch))
         return tokens
 

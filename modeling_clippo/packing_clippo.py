@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from .tiles_clippo import Tiles, lay_tiles, tile_counts, tile_size
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # a saved folder may meet an older PyTorch than this package requires
@@ -25,6 +27,9 @@ MODALITIES = ("image", "text")
 # Canvases of similar length share a padded attention call. The number of calls depends on the number of canvases and
 # not on their lengths, and so does the number of operations of a step.
 PADDED_GROUPS, CANVASES_PER_GROUP = 4, 4
+
+# The backend where the kernel for ragged sequences runs: "tiles", or "varlen" for that kernel alone.
+GPU_BACKEND = "tiles"
 
 
 class Part(NamedTuple):
@@ -41,18 +46,25 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Neighbouring canvases of the same width, padding included, that share one attention call (b, H, M, K)."""
+    """Neighbouring canvases that share one attention call.
+
+    They have one width, padding included, and the call is (b, H, M, K). Two kinds of groups have no padding in the
+    sequence: canvases in tiles, and canvases with offsets for the kernel for ragged sequences.
+    """
 
     canvases: int  # b
-    width: int  # M
+    width: int  # M; with tiles or offsets the most tokens of a canvas
     mask: torch.Tensor | None = None  # float (b, 1, 1, M), 0 for a token, -inf for padding; None: no padding
+    tokens: int | None = None  # of all canvases; None: b*M
+    tiles: Tiles | None = None
+    offsets: torch.Tensor | None = None  # int32 (b + 1,), first token of each canvas in the group, and their number
 
 
 class PackedSequence(NamedTuple):
     """Layout of a packed sequence: its parts in order, and what attention has to know.
 
-    The backends "padded", "whole" and "static" have groups, and the sequence contains their padding. The others have
-    cumulative lengths, and the sequence contains kept patches only.
+    The backends "padded", "whole" and "static" have groups, and the sequence contains their padding. "tiles" has a
+    group for each part, and the others have cumulative lengths. Their sequences contain kept patches only.
     """
 
     parts: tuple[Part, ...]
@@ -80,14 +92,15 @@ def packed_backend(
         head_size: K.
 
     Returns:
-        "varlen" (torch's kernel for ragged sequences), "flash" (transformers' interface to flash attention) or "padded"
+        "tiles" (short canvases side by side, whole canvases in one batch, others through torch's kernel for ragged
+        sequences), "varlen" (that kernel for all), "flash" (transformers' interface to flash attention) or "padded"
         (canvases of similar length in one padded call). None for an implementation that takes whole batches only, such
         as flex attention or one that a user registered.
     """
     if implementation.startswith("flash_attention") or implementation.startswith("kernels-community/flash"):
         return "flash"
     if implementation == "sdpa" and not dropout and _has_varlen_kernel(device, dtype, head_size):
-        return "varlen"
+        return GPU_BACKEND
     return "padded" if implementation in ("sdpa", "eager") else None
 
 
@@ -99,16 +112,20 @@ def _has_varlen_kernel(device: torch.device, dtype: torch.dtype, head_size: int)
 
 
 def pack(
-    canvases: Sequence[tuple[str, int, int, torch.Tensor | None]], backend: str, device: torch.device
+    canvases: Sequence[tuple[str, int, int, torch.Tensor | None]],
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> PackedSequence:
     """Lay out the tokens of several batches of canvases as one sequence.
 
     Args:
         canvases: (modality, B, N, kept) of each batch. kept is bool (B, N) with at least one True a row, or None when
             every patch is kept.
-        backend: "varlen", "flash" or "padded", see `packed_backend`. "whole" pads all canvases of a batch to
+        backend: "tiles", "varlen", "flash" or "padded", see `packed_backend`. "whole" pads all canvases of a batch to
             one length. "static" keeps blank patches and masks them, for a traced or exported model.
         device: Device of the sequence.
+        dtype: Dtype of the masks of tiles.
 
     Raises:
         ValueError: There is no canvas.
@@ -122,6 +139,8 @@ def pack(
     """
     if backend != "static" and not sum(count for _, count, _, _ in canvases):
         raise ValueError("There is no canvas to encode; pass at least one image or one text.")
+    if backend == "tiles":
+        return _pack_tiles(canvases, dtype)
     padded = backend in ("padded", "whole", "static")
     parts, lengths, groups = [], [], []
     for modality, count, patches, kept in canvases:
@@ -142,8 +161,7 @@ def pack(
     max_patches = max(part.patches for part in parts)
     if padded:
         return PackedSequence(tuple(parts), max_patches, backend, groups=tuple(groups))
-    cu_seqlens = F.pad(torch.cat(lengths).cumsum(0), (1, 0)).to(torch.int32)
-    return PackedSequence(tuple(parts), max_patches, backend, cu_seqlens)
+    return PackedSequence(tuple(parts), max_patches, backend, _offsets(torch.cat(lengths)))
 
 
 def split_by_modality(packed: PackedSequence) -> list[PackedSequence]:
@@ -163,6 +181,34 @@ def split_by_modality(packed: PackedSequence) -> list[PackedSequence]:
         pieces.append(packed._replace(parts=parts, cu_seqlens=offsets, groups=tuple(groups)))
         first = stop
     return pieces
+
+
+def _pack_tiles(canvases: Sequence[tuple[str, int, int, torch.Tensor | None]], dtype: torch.dtype) -> PackedSequence:
+    """`pack` for the backend "tiles". The host reads the device once, whatever the number of parts."""
+    ragged = [kept for _, count, _, kept in canvases if count and kept is not None]
+    counts = iter(torch.stack([tile_counts(kept) for kept in ragged]).tolist() if ragged else ())
+    parts, groups = [], []
+    for modality, count, patches, kept in canvases:
+        part, group = Part(modality, count, patches, count * patches), Group(count, patches)
+        if kept is not None and not count:
+            part = part._replace(place=kept.new_zeros(0, dtype=torch.int64), kept=kept)
+        elif kept is not None:
+            tokens, longest, slots = next(counts)
+            place = torch.nonzero_static(kept.flatten(), size=tokens).squeeze(1)
+            part = Part(modality, count, patches, tokens, place, kept=kept)
+            size = tile_size(count, longest, slots)
+            if size is None:
+                group = Group(count, patches, tokens=tokens, offsets=_offsets(kept.sum(1)))
+            else:
+                group = Group(count, size, tokens=tokens, tiles=lay_tiles(kept, place, slots, size, dtype))
+        parts.append(part)
+        groups.extend([group] if count else [])
+    return PackedSequence(tuple(parts), max(part.patches for part in parts), "tiles", groups=tuple(groups))
+
+
+def _offsets(lengths: torch.Tensor) -> torch.Tensor:
+    """Lengths (B,) -> int32 (B + 1,), from 0 to their sum."""
+    return F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 def _pad(modality: str, kept: torch.Tensor, most: int) -> tuple[Part, list[Group]]:

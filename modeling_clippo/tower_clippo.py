@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_clippo import ClippoAttention
+from .attention_clippo import ClippoAttention, dense_kernels
 from .configuration_clippo import ClippoConfig
 from .embeddings_clippo import ClippoEmbeddings
 from .encoder_clippo import ClippoAttentionPoolingHead, ClippoEncoder, ClippoEncoderLayer
@@ -170,15 +171,15 @@ class ClippoPreTrainedModel(GridFeaturesMixin, PreTrainedModel):
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def compile_blocks(self, **options) -> None:
-        """Compile each block for sequences of any length (`torch.compile` with dynamic=True).
+        """Compile the blocks and the pooling head for sequences of any length (`torch.compile` with dynamic=True).
 
-        The blocks share one graph. It is not compiled again when the number of tokens changes.
+        The blocks share one graph. Nothing is compiled again when the number of tokens changes.
 
         Args:
             options: Of `torch.compile`, such as `mode` or `backend`.
         """
         for module in self.modules():
-            if isinstance(module, ClippoEncoderLayer):
+            if isinstance(module, (ClippoEncoderLayer, ClippoAttentionPoolingHead)):
                 module.compile(dynamic=True, **options)
 
     def _model_card(self) -> str:
@@ -306,7 +307,8 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1], **options)
             hidden_states = hidden_states.flatten(0, 1)
         else:
-            hidden_states = self.encoder(tokens, None, None, packed, **options)
+            with dense_kernels(tokens.device, self.embeddings.compute_dtype()):
+                hidden_states = self.encoder(tokens, None, None, packed, **options)
             hidden_states = normalize_tokens(self.post_layernorm, hidden_states, None, packed)  # (1, T, D)
             pooled = self.head(hidden_states, packed=packed)
             hidden_states = hidden_states[0]
@@ -331,7 +333,10 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         self, tokens: torch.Tensor, padding_mask: torch.Tensor | None, modality: str, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, M, D) -> hidden states (B, M, D) and pooled vectors (B, D)."""
-        hidden_states = self.encoder(tokens, padding_mask, modality, **kwargs)
+        # A kernel of cuDNN is prepared for one shape. Padded batches have many.
+        dense = padding_mask is None and not is_exporting()
+        with dense_kernels(tokens.device, self.embeddings.compute_dtype()) if dense else nullcontext():
+            hidden_states = self.encoder(tokens, padding_mask, modality, **kwargs)
         hidden_states = normalize_tokens(self.post_layernorm, hidden_states, modality, None)
         return hidden_states, self.head(hidden_states, padding_mask, modality=modality)
 

@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clippo import ClippoTokenizer
-from clippo.modeling_clippo import attention_clippo, embeddings_clippo, packing_clippo
+from clippo.modeling_clippo import attention_clippo, embeddings_clippo, packing_clippo, tiles_clippo
 from clippo.modeling_clippo.grad_cache_clippo import cut_batches
 from clippo.modeling_clippo.packing_clippo import packed_backend
 
@@ -41,15 +41,29 @@ def one_sequence_at_a_time(query, key, value, starts, ends, longest_query, longe
     return torch.cat(outputs)
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager", "varlen"])
+@pytest.fixture(scope="module", params=["sdpa", "eager", "varlen", "tiles", "tiles and ragged"])
 def model(request):
-    """A model in float64 on each backend; the CUDA kernel of "varlen" is replaced by its definition."""
-    attention = "sdpa" if request.param == "varlen" else request.param
+    """A model in float64 on each backend; the CUDA kernel for ragged sequences is replaced by its definition.
+
+    "tiles and ragged" leaves canvases to that kernel where tiles would be wide.
+    """
+    attention = request.param if request.param in ("sdpa", "eager") else "sdpa"
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "varlen":
-            patch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
+        if attention != request.param:
+            patch.setattr(embeddings_clippo, "packed_backend", lambda *args: request.param.split()[0])
             patch.setattr(attention_clippo, "varlen_attn", one_sequence_at_a_time)
+        patch.setattr(tiles_clippo, "SMALLEST_TILE", 2)
+        if request.param == "tiles and ragged":
+            patch.setattr(tiles_clippo, "LARGEST_TILE", 4)
         yield tiny_model(skip_blank_patches=True, attention=attention, noise=0.2).double()
+
+
+def walk_the_path_of_a_gpu(monkeypatch, backend: str) -> None:
+    """Choose a backend of CUDA, with a stand-in for its attention kernel, and the usual sizes of tiles."""
+    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: backend)
+    monkeypatch.setattr(attention_clippo, "varlen_attn", fake_kernel)
+    monkeypatch.setattr(tiles_clippo, "SMALLEST_TILE", 64)
+    monkeypatch.setattr(tiles_clippo, "LARGEST_TILE", 256)
 
 
 def embed(model, batches) -> torch.Tensor:
@@ -104,7 +118,7 @@ def test_a_joint_pass_returns_the_outputs_of_each_batch(model):
 @pytest.mark.parametrize(
     ("implementation", "device", "dtype", "dropout", "backend"),
     [
-        ("sdpa", "cuda", torch.bfloat16, 0.0, "varlen"),
+        ("sdpa", "cuda", torch.bfloat16, 0.0, "tiles"),
         ("sdpa", "cuda", torch.bfloat16, 0.1, "padded"),
         ("sdpa", "cuda", torch.float32, 0.0, "padded"),
         ("sdpa", "cpu", torch.bfloat16, 0.0, "padded"),
@@ -147,11 +161,11 @@ def fake_kernel(query, key, value, *lengths, scale):
     return query * 1.0 + 0.0 * (key.sum() + value.sum())
 
 
+@pytest.mark.parametrize("backend", ["tiles", "varlen"])
 @pytest.mark.parametrize("pairs_of_texts", [False, True])
-def test_a_step_dispatches_as_many_operations_for_any_lengths_and_waits_once(monkeypatch, pairs_of_texts):
+def test_a_step_dispatches_as_many_operations_for_any_lengths_and_waits_once(monkeypatch, pairs_of_texts, backend):
     """The step of a GPU, with a stand-in for its attention kernel, which is one operation."""
-    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
-    monkeypatch.setattr(attention_clippo, "varlen_attn", fake_kernel)
+    walk_the_path_of_a_gpu(monkeypatch, backend)
     model, counts = tiny_model(skip_blank_patches=True).train(), []
     for strings in (["a"] * 8, ["", "a", "w" * 40, "i" * 300] * 2):
         batch = dict(pixel_values=images(8), text_pixel_values=texts(strings), return_loss=True)
@@ -160,21 +174,22 @@ def test_a_step_dispatches_as_many_operations_for_any_lengths_and_waits_once(mon
         with Operations() as operations:
             model(**batch).loss.backward()
         counts.append(operations.count)
-        assert operations.waits <= (2 if pairs_of_texts else 1)
+        assert operations.waits <= (2 if pairs_of_texts and backend == "varlen" else 1)
     assert counts[0] == counts[1]
 
 
-def test_compiled_blocks_are_one_graph_for_any_number_of_tokens(monkeypatch):
-    monkeypatch.setattr(embeddings_clippo, "packed_backend", lambda *args: "varlen")
-    monkeypatch.setattr(attention_clippo, "varlen_attn", fake_kernel)
+@pytest.mark.parametrize("backend", ["tiles", "varlen"])
+def test_compiled_blocks_are_one_graph_for_any_number_of_tokens(monkeypatch, backend):
+    """One graph for the blocks and one for the pooling head."""
+    walk_the_path_of_a_gpu(monkeypatch, backend)
     torch._dynamo.reset()
     counters.clear()
     model = tiny_model(skip_blank_patches=True).train()
     model.compile_blocks(backend="eager")
-    for number in range(50):
+    for number in range(1, 51):
         strings = ["w" * (number * (i + 1) % 60) for i in range(8)]
         model(pixel_values=images(8), text_pixel_values=texts(strings), return_loss=True).loss.backward()
-    assert counters["stats"]["unique_graphs"] == 1
+    assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
 
@@ -194,6 +209,35 @@ def test_no_part_is_empty_and_none_is_lost(lengths, budget):
     parts = cut_batches([(torch.arange(len(lengths)), "text")], torch.tensor(lengths), budget)
     rows = [part[0][0] for part in parts]
     assert all(len(part) for part in rows) and torch.equal(torch.cat(rows), torch.arange(len(lengths)))
+
+
+def test_positions_have_the_gradient_of_indexing():
+    rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([4, 0, 0, 2, 4, 4, 1])
+    weights = torch.randn(7, 3, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((rows[index] * weights).sum(), rows)
+    taken = tiles_clippo._TakePositions.apply(rows, index)
+    assert torch.equal(taken, rows[index])
+    (gradient,) = torch.autograd.grad((taken * weights).sum(), rows)
+    torch.testing.assert_close(gradient, expected)
+    assert torch.autograd.gradcheck(lambda rows: tiles_clippo._TakePositions.apply(rows, index), rows)
+
+
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=40), st.sampled_from([16, 64]))
+@settings(max_examples=50, deadline=None)
+def test_no_canvas_crosses_a_border_of_a_tile(lengths, size):
+    kept = torch.arange(16) < torch.tensor(lengths)[:, None]
+    place = kept.flatten().nonzero().squeeze(1)
+    tokens, longest, slots = tiles_clippo.tile_counts(kept).tolist()
+    assert (tokens, longest) == (sum(lengths), max(lengths)) and tokens <= slots < 2 * tokens
+    slot, first, mask = tiles_clippo.lay_tiles(kept, place, slots, size, torch.float32)
+    assert len(slot.unique()) == tokens and int(slot.max()) < slots <= len(mask) * size
+    for start, length, own in zip(first.tolist(), lengths, slot.split(lengths), strict=True):
+        assert own.tolist() == list(range(start, start + length))
+        assert own[0] // size == own[-1] // size
+        row = mask[start // size, 0, start % size]
+        assert (row == 0).nonzero().flatten().tolist() == [i % size for i in own.tolist()]
+    assert (mask == 0).any(-1).all()
 
 
 @pytest.mark.skipif(packing_clippo.varlen_attn is None, reason="this version of PyTorch has no varlen_attn")
