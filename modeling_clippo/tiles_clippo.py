@@ -130,4 +130,4 @@ def take_positions(positions: torch.Tensor, index: torch.Tensor) -> torch.Tensor
     return _TakePositions.apply(positions, index) if positions.is_cuda else positions[index]
 
 
-__all__ = ["Tiles", "into_tiles", "lay_tiles", "out_of_tiles", "take_positions", "tile_counts", "tile_size"]
+__all__ = ["into_tiles", "lay_tiles", "out_of_tiles", "take_positions", "tile_counts", "tile_size"]
