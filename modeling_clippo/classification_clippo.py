@@ -14,6 +14,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_clippo import ClippoConfig
 from .fusion_clippo import ClippoFusion
+from .image_side_clippo import ImageTowerLoader
 from .labels_clippo import check_labels
 from .pixels_clippo import is_exporting, size_in_pixels
 from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel, ClippoVisionOutput, closed_keywords
@@ -82,7 +83,7 @@ class ClippoForClassification(ClippoPreTrainedModel):
     """
 
     # A ClippoModel checkpoint has a projection and a temperature, which a classifier does not use.
-    _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^projection\."]
+    _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^(image_)?projection\.", r"^image_model\."]
     _modality = "image"
     _fuses = False  # whether the class reads two canvases of an example, and so `config.num_fusion_layers`
 
@@ -132,7 +133,7 @@ class ClippoForClassification(ClippoPreTrainedModel):
         return self.loss_function(check_labels(labels, self.config), logits, self.config)
 
 
-class ClippoForImageClassification(ClippoForClassification):
+class ClippoForImageClassification(ImageTowerLoader, ClippoForClassification):
     """CLIPPO with a classifier on the pooled image.
 
     Args:

@@ -71,7 +71,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     # A checkpoint of ClippoModel has a projection and a temperature, which are not used here.
-    _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^projection\."]
+    _keys_to_ignore_on_load_unexpected = [r"^logit_(scale|bias)$", r"^(image_)?projection\.", r"^image_model\."]
     accepts_loss_kwargs = True  # the loss is divided by num_items_in_batch
     _can_compile_fullgraph = False
 

@@ -15,7 +15,9 @@ from torch import nn
 
 from .configuration_clippo import ClippoConfig
 from .initialization_clippo import lecun_normal
-from .tower_clippo import ClippoVisionModel
+from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class ImageSide:
@@ -121,4 +123,53 @@ class ImageSide:
         return self.image_projection(image_embeds.to(self.image_projection.weight.dtype)) if projected else image_embeds
 
 
-__all__ = ["ImageSide"]
+class _ImageTower(ClippoPreTrainedModel):
+    """The image tower of a saved folder."""
+
+    _keys_to_ignore_on_load_unexpected = [r".*"]
+
+    def __init__(self, config: ClippoConfig):
+        super().__init__(config)
+        self.image_model = ClippoVisionModel._from_config(config)
+        self.post_init()
+
+
+class ImageTowerLoader:
+    """Part of a head that reads images: it takes the image tower of a folder that has two.
+
+    Example:
+        >>> import clippo
+        >>> issubclass(clippo.ClippoForImageClassification, ImageTowerLoader)
+        True
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, tower: str = "image", **kwargs):
+        """As in the base class.
+
+        Args:
+            pretrained_model_name_or_path: Folder or hub name.
+            args: As in transformers.
+            tower: "image" or "text": the tower to take from a folder with one for images and one for texts.
+            kwargs: As in transformers.
+
+        Raises:
+            ValueError: The tower is not known.
+        """
+        if tower not in ("image", "text"):
+            raise ValueError(f"tower={tower!r} is not known; choose 'image' or 'text'.")
+        hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+        source = pretrained_model_name_or_path
+        saved = {} if source is None else ClippoConfig.get_config_dict(source, **hub)[0]
+        two = saved.get("image_tower") in ("separate", "locked") and "ClippoModel" in (saved.get("architectures") or ())
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if two and tower == "image":
+            images = _ImageTower.from_pretrained(pretrained_model_name_or_path, **hub)
+            model.vision_model.load_state_dict(images.image_model.state_dict())
+        model.config.image_tower, model.config.project_images = "shared", True  # the head has one tower
+        model.config.image_embed_dim = None
+        return loaded
+
+
+__all__ = ["ImageSide", "ImageTowerLoader"]

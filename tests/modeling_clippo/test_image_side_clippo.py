@@ -220,3 +220,21 @@ def test_saved_folders_say_which_tower_they_read_for(tmp_path, inputs, image_tow
         names = {"vectors": torch.randn(3, 24)}
         exec(code, names)
         assert names["scores"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(("image_tower", "tower"), [("locked", "image"), ("separate", "text"), ("shared", "image")])
+def test_a_classifier_of_images_takes_the_tower_that_is_named(tmp_path, image_tower, tower):
+    model = tiny_model(image_tower=image_tower)
+    model.save_pretrained(tmp_path / "two")
+    options = {} if tower == "image" else {"tower": tower}
+    head = clippo.ClippoForImageClassification.from_pretrained(tmp_path / "two", num_labels=5, **options)
+    own = "image_model" if tower == "image" and image_tower != "shared" else "vision_model"
+    for name, tensor in head.vision_model.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[f"{own}.{name}"])
+    assert head.config.num_labels == 5 and head.config.image_tower == "shared"
+    assert all(parameter.requires_grad for parameter in head.parameters())
+    head.save_pretrained(tmp_path / "head")
+    again = clippo.ClippoForImageClassification.from_pretrained(tmp_path / "head")
+    assert torch.equal(again.vision_model.head.probe, head.vision_model.head.probe)
+    with pytest.raises(ValueError, match="tower='both' is not known; choose 'image' or 'text'"):
+        clippo.ClippoForImageClassification.from_pretrained(tmp_path / "two", tower="both")
