@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -307,7 +307,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             hidden_states, pooled = self._encode_batch(tokens, None, batches[0][1], **options)
             hidden_states = hidden_states.flatten(0, 1)
         else:
-            with dense_kernels(tokens.device, self.embeddings.compute_dtype()):
+            with self._dense_kernels(tokens):
                 hidden_states = self.encoder(tokens, None, None, packed, **options)
             hidden_states = normalize_tokens(self.post_layernorm, hidden_states, None, packed)  # (1, T, D)
             pooled = self.head(hidden_states, packed=packed)
@@ -334,11 +334,18 @@ class ClippoVisionModel(ClippoPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, M, D) -> hidden states (B, M, D) and pooled vectors (B, D)."""
         # A kernel of cuDNN is prepared for one shape. Padded batches have many.
-        dense = padding_mask is None and not is_exporting()
-        with dense_kernels(tokens.device, self.embeddings.compute_dtype()) if dense else nullcontext():
+        with self._dense_kernels(tokens) if padding_mask is None else nullcontext():
             hidden_states = self.encoder(tokens, padding_mask, modality, **kwargs)
         hidden_states = normalize_tokens(self.post_layernorm, hidden_states, modality, None)
         return hidden_states, self.head(hidden_states, padding_mask, modality=modality)
+
+    def _dense_kernels(self, tokens: torch.Tensor) -> AbstractContextManager:
+        """Context of the encoder, see `dense_kernels`."""
+        # Checkpointing computes a block again outside the context, and must choose the same kernel.
+        checkpointing = any(getattr(layer, "gradient_checkpointing", False) for layer in self.encoder.modules())
+        if is_exporting() or checkpointing:
+            return nullcontext()
+        return dense_kernels(tokens.device, self.embeddings.compute_dtype())
 
     def _branch_of(self, batches: Sequence[tuple[torch.Tensor, str]]) -> BranchState | None:
         """Maps of the images of one pass. None without a branch."""
