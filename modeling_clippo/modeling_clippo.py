@@ -152,10 +152,10 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
     @closed_keywords
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, pooled_only: bool = False, **kwargs
     ) -> ClippoVisionOutput:
         """Embed images. `pooler_output` (B, E) is the projected vector, not normalised, as CLIP's in transformers 5."""
-        return self._features(pixel_values, "image", interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        return self._features(pixel_values, "image", interpolate_pos_encoding, pooled_only, **kwargs)
 
     @closed_keywords
     @can_return_tuple
@@ -164,6 +164,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
         text_pixel_values: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         pixel_values: torch.Tensor | None = None,
+        pooled_only: bool = False,
         **kwargs,
     ) -> ClippoVisionOutput:
         """Embed rendered texts. `pooler_output` (B, E) is the projected vector, not normalised.
@@ -179,7 +180,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
                     f"pixel_values of shape {tuple(pixel_values.shape)} are images; rendered texts have one channel. "
                     "Pass them as text_pixel_values."
                 )
-        return self._features(text_pixel_values, "text", interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        return self._features(text_pixel_values, "text", interpolate_pos_encoding, pooled_only, **kwargs)
 
     @closed_keywords
     @can_return_tuple
@@ -261,9 +262,10 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
             return self.image_tower_module()(pixel_values, modality="image", return_dict=True, **kwargs)
         return self.vision_model(text_pixel_values, modality="text", return_dict=True, **kwargs)
 
-    def _features(self, pixels: torch.Tensor, modality: str, **kwargs) -> ClippoVisionOutput:
+    def _features(self, pixels: torch.Tensor, modality: str, interpolate: bool, pooled_only: bool, **kwargs):
         """Output of the tower with the projected vectors in the place of the pooled ones."""
-        output = self._tower_of(modality)(pixels, modality=modality, return_dict=True, **kwargs)
+        kwargs |= {"interpolate_pos_encoding": interpolate, "pooled_only": pooled_only, "modality": modality}
+        output = self._tower_of(modality)(pixels, return_dict=True, **kwargs)
         output.pooler_output = self._project(output.pooler_output, modality)
         return output
 

@@ -244,6 +244,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
         interpolate_pos_encoding: bool = False,
         modality: str = "image",
         router_statistics: list[torch.Tensor] | None = None,
+        pooled_only: bool = False,
         **kwargs,
     ) -> ClippoVisionOutput:
         """Embed a batch of images or of rendered texts.
@@ -256,6 +257,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
                 are skipped. The result for one canvas does not depend on the others in the batch.
             router_statistics: List to which the sums for the router losses are added, one tensor for each block with
                 experts. None: they are not computed.
+            pooled_only: Return pooled vectors only; tokens are not put back on their canvases.
             kwargs: `output_hidden_states`, `output_attentions` (needs the eager attention), `output_router_logits`,
                 `return_dict`.
 
@@ -266,7 +268,7 @@ class ClippoVisionModel(ClippoPreTrainedModel):
             ValueError: The modality is not known; the pixel values are not accepted.
         """
         batch = (pixel_values, modality)
-        return self.encode([batch], interpolate_pos_encoding, router_statistics=router_statistics, **kwargs)[0]
+        return self.encode([batch], interpolate_pos_encoding, pooled_only, router_statistics, **kwargs)[0]
 
     def encode(
         self,

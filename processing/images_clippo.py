@@ -36,12 +36,14 @@ _UPRIGHT = {
 }
 
 
-def open_image(source: Any, timeout: float | None = None) -> Image.Image:
+def open_image(source: Any, timeout: float | None = None, jpeg_side: int | None = None) -> Image.Image:
     """Opens an image file and decodes all of it.
 
     Args:
         source: Path, URL, data URI or base64 string, bytes, or a file opened for reading. A PIL image is decoded too.
         timeout: Seconds to wait for a URL. None waits without limit.
+        jpeg_side: Decode a JPEG file at 1/2, 1/4 or 1/8 of its size, as far as both sides keep so many pixels. It is
+            faster, and the image is a smoothed one.
 
     Returns:
         Upright PIL image in the file's own mode, so that transparency and 16 bits are kept.
@@ -63,6 +65,8 @@ def open_image(source: Any, timeout: float | None = None) -> Image.Image:
     except UnidentifiedImageError:
         raise OSError(f"PIL cannot identify image {name}; give an undamaged image file.") from None
     with image:
+        if jpeg_side is not None:
+            image.draft(None, (jpeg_side, jpeg_side))  # other formats ignore it
         return upright(image)
 
 

@@ -98,13 +98,14 @@ def image_bytes(cell: Any) -> bytes | None:
         return file.read()
 
 
-def read_image(cell: Any) -> Any:
+def read_image(cell: Any, jpeg_side: int | None = None) -> Any:
     """Decoded, upright image of a cell.
 
     `datasets` would decode too, but there one broken image ends the whole run.
 
     Args:
         cell: As for `image_bytes`.
+        jpeg_side: As for `open_image`.
 
     Raises:
         UnusableRow: The cell is empty, cannot be decoded, or decodes to an image that cannot be used.
@@ -112,7 +113,7 @@ def read_image(cell: Any) -> Any:
     try:
         content = image_bytes(cell)
         if content != b"":
-            image = cell if content is None else open_image(content)
+            image = cell if content is None else open_image(content, jpeg_side=jpeg_side)
             check_image(image)
             return upright(image) if isinstance(image, Image.Image) else image
     except FileNotFoundError as error:
@@ -182,7 +183,7 @@ def image_text_item(
         UnusableRow: The row has no caption, or no image that can be decoded.
     """
     text = draw_captions(row, spec, generator, texts_per_image)
-    return {"image": read_image(row[spec.image_column]), "text": text}
+    return {"image": read_image(row[spec.image_column], spec.jpeg_side), "text": text}
 
 
 def draw_captions(

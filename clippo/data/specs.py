@@ -48,6 +48,7 @@ class SourceSpec:
         config: Configuration of a data set on the hub.
         streaming: Read rows as they are needed; large WebDataset sources usually do.
         image_column: Column of the images.
+        jpeg_side: Decode JPEG files at 1/2, 1/4 or 1/8 of their size, as far as both sides keep so many pixels.
         caption_columns: Column or columns of texts, strings or lists of strings. "json.title" is the field `title` of a
             column `json`, where WebDataset shards keep texts. An image-text sample draws one of all captions of a row,
             a text-text sample two different ones.
@@ -80,6 +81,7 @@ class SourceSpec:
     config: str | None = None
     streaming: bool = False
     image_column: str = "image"
+    jpeg_side: int | None = None
     caption_columns: str | list[str] | None = None
     fields: str = "all"
     descriptive_only: bool = False
@@ -118,6 +120,10 @@ class SourceSpec:
             self._refuse("documents", "fields", "descriptive_only", "image_column")
         else:
             self._refuse("pairs of captions", "fields", "image_column", "min_chars", "max_chars")
+        if self.kind != "image_text":
+            self._refuse(f"a {self.kind} source", "jpeg_side")
+        elif self.jpeg_side is not None and self.jpeg_side < 1:
+            raise ValueError(f"{self.name}: jpeg_side={self.jpeg_side} is not a number of pixels; give 1 or more.")
         if not 1 <= self.min_chars <= self.max_chars:
             raise ValueError(
                 f"{self.name}: min_chars={self.min_chars} and max_chars={self.max_chars} must be a rising range from 1."

@@ -17,10 +17,12 @@ from torch import distributed
 from tqdm.auto import tqdm
 
 from clippo.data.fingerprints import cell_fingerprint, digest
+from clippo.data.grey_levels import images_as_levels
 from clippo.data.samples import UnusableRow, read_image
 from clippo.data.vectors import Vectors
 from clippo.evaluation.cache import EmbeddingCache, model_fingerprint, processor_fingerprint, texts_fingerprint
-from clippo.modeling_clippo.modeling_clippo import normalize
+from clippo.modeling_clippo.modeling_clippo import ClippoModel, normalize
+from clippo.processing import ClippoProcessor
 
 ITERATION = ("__iter__", "__getitem__")  # an object with one of these methods is a sequence
 
@@ -110,6 +112,7 @@ class Encoder:
         self.batch_size, self.text_batch_size, self.part_size = batch_size, text_batch_size, part_size
         self.progress, self.vectors = progress, vectors
         self.texts_cut = 0
+        self._packs = isinstance(model, ClippoModel) and isinstance(processor, ClippoProcessor)
         # Hashing every weight takes a moment, and only the cache needs the hash.
         self._model_key = model_fingerprint(model) if cache else ""
 
@@ -227,6 +230,9 @@ class Encoder:
 
     def _embed_images(self, images: list, pooled: bool, options: dict) -> torch.Tensor:
         with evaluation_mode(self.model), torch.inference_mode():
+            if self._packs and not pooled:
+                levels = images_as_levels(self.processor.image_processor, images, **options).to(self.model.device)
+                return normalize(self.model.get_image_features(levels, pooled_only=True).pooler_output).cpu()  # (b, E)
             inputs = self.processor(images=images, return_tensors="pt", **options).to(self.model.device)
             if pooled:
                 return self.model(**inputs).pooler_output.float().cpu()  # (b, D)
@@ -243,8 +249,11 @@ class Encoder:
         for begin in range(0, len(part), self.text_batch_size):
             batch = part[begin : begin + self.text_batch_size]
             with evaluation_mode(self.model), torch.inference_mode():
-                inputs = self.processor(text=batch, return_tensors="pt").to(self.model.device)
-                vectors.append(normalize(self.model.get_text_features(**inputs).pooler_output).cpu())  # (b, E)
+                # A bit a pixel, and no tokens put back on their canvases: a seventh faster on a CPU.
+                options = {"canvas_format": "packed"} if self._packs else {}
+                inputs = self.processor(text=batch, return_tensors="pt", **options).to(self.model.device)
+                options = {"pooled_only": True} if self._packs else {}
+                vectors.append(normalize(self.model.get_text_features(**inputs, **options).pooler_output).cpu())
             bar.update(len(batch))
         result = torch.cat(vectors)
         check_finite(result, "text", range(start, start + len(part)))

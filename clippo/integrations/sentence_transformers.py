@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel, AutoProcessor
 
 from clippo.evaluation.encoder import check_finite
+from clippo.modeling_clippo import ClippoModel
 
 try:
     from sentence_transformers.base.modality import is_image_url_or_path
@@ -46,6 +47,7 @@ class ClippoSentenceModule(InputModule):
     def __init__(self, model: Any, processor: Any):
         super().__init__()
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+        self._only = {"pooled_only": True} if isinstance(model, ClippoModel) else {}
 
     @property
     def modalities(self) -> list[str]:
@@ -68,9 +70,9 @@ class ClippoSentenceModule(InputModule):
         """Adds `sentence_embedding` (B, E), without normalization."""
         parts = {}
         if TEXTS in features:
-            parts[True] = self.model.get_text_features(features[TEXTS]).pooler_output
+            parts[True] = self.model.get_text_features(features[TEXTS], **self._only).pooler_output
         if IMAGES in features:
-            parts[False] = self.model.get_image_features(features[IMAGES]).pooler_output
+            parts[False] = self.model.get_image_features(features[IMAGES], **self._only).pooler_output
         is_text = features["is_text"]
         some = next(iter(parts.values()))
         embeddings = some.new_zeros(len(is_text), some.shape[-1])

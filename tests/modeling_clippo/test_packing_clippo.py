@@ -115,6 +115,19 @@ def test_a_joint_pass_returns_the_outputs_of_each_batch(model):
     assert not joint[1].last_hidden_state[~joint[1].kept_patches].any()
 
 
+def test_pooled_vectors_alone_are_those_of_the_whole_output(model):
+    canvases = texts(["one", "", "three words here", "i" * 300] * 6)
+    with torch.no_grad():
+        whole = model.get_text_features(canvases), model.get_image_features(images(3))
+        alone = (
+            model.get_text_features(canvases, pooled_only=True),
+            model.get_image_features(images(3), pooled_only=True),
+        )
+    for output, expected in zip(alone, whole, strict=True):
+        assert output.last_hidden_state is None
+        assert torch.equal(output.pooler_output, expected.pooler_output)
+
+
 @pytest.mark.parametrize(
     ("implementation", "device", "dtype", "dropout", "backend"),
     [
