@@ -8,7 +8,7 @@ interrupted run.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,30 @@ def finetune_vqa(
         trainer.save_state()
         # Whatever fails from here on, the model is saved.
         trainer.save_metrics("eval", trainer.evaluate())
+        if data_args.blind is None and not data_args.matching:
+            trainer.save_metrics("hidden", evaluate_hidden(trainer))
         trainer.save_state()
     return trainer
+
+
+def evaluate_hidden(trainer: FineTuningTrainer) -> dict[str, float]:
+    """Evaluates a trained model with the image of every question hidden, under the prefix `hidden_`.
+
+    A model that uses images loses accuracy then.
+
+    Args:
+        trainer: Trainer of questions, which afterwards evaluates with images again.
+    """
+    questions, collator = trainer.eval_dataset, trainer.eval_collator
+    grids = questions.grids
+    try:
+        if grids is None:
+            trainer.eval_collator = replace(collator, blind="picture")
+        else:
+            questions.grids = grids.hidden()
+        return trainer.evaluate(metric_key_prefix="hidden")
+    finally:
+        questions.grids, trainer.eval_collator = grids, collator
 
 
 def _build_trainer(

@@ -1,5 +1,7 @@
 """Fine-tuning with two canvases: frozen grids, grids of another tower, statements with labels, captions that match."""
 
+import json
+
 import datasets
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from transformers import TrainingArguments, pipeline
 import clippo
 from clippo.tasks.vqa.answers import AnswerVocabulary
 from clippo.tasks.vqa.data import load_questions
-from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments, finetune_vqa
+from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments, evaluate_hidden, finetune_vqa
 from clippo.tasks.vqa.model import build_vqa_model
 
 TINY = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, patch_size=16)
@@ -59,7 +61,8 @@ def model(**options):
 
 def test_statements_with_three_labels_are_learned(parquet, tmp_path):
     trained = finetune_vqa(model(), data(parquet), training(tmp_path))
-    assert trained.evaluate()["eval_exact_match"] == 1
+    hidden = json.loads((tmp_path / "hidden_results.json").read_text())
+    assert trained.evaluate()["eval_exact_match"] == 1 and 0.3 < hidden["hidden_exact_match"] < 0.7
     assert sorted(trained.model.config.id2label.values()) == sorted(LABELS)
     ask = pipeline("clippo-visual-question-answering", str(tmp_path))
     image = Image.new("RGB", (24, 24), COLOURS["blue"])
@@ -91,6 +94,8 @@ def test_grids_of_another_tower_are_learned_and_saved(parquet, tmp_path):
     grids = dict.fromkeys(("train_grids", "validation_grids"), str(tmp_path / "grids.npy"))
     trained = finetune_vqa(model(), data(parquet, **grids), training(tmp_path / "run", max_steps=80))
     assert trained.evaluate()["eval_exact_match"] == 1
+    assert evaluate_hidden(trained)["hidden_exact_match"] < 0.7
+    assert trained.evaluate()["eval_exact_match"] == 1  # the images are back
     saved = clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path / "run")
     assert list(saved.config.image_grid_shape) == [1, 2, 3]
     blind = finetune_vqa(model(), data(parquet, **grids, blind="picture"), training(tmp_path / "blind"))
