@@ -15,6 +15,7 @@ if (_checkout / "modeling_clippo" / "modeling_clippo.py").is_file():
     __path__.append(str(_checkout))
 
 from transformers import (  # noqa: E402 - needs the path above
+    AutoBackbone,
     AutoConfig,
     AutoFeatureExtractor,
     AutoImageProcessor,
@@ -31,6 +32,7 @@ from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
 
 from clippo import _moved  # noqa: E402
 from clippo.modeling_clippo import (  # noqa: E402
+    ClippoBackbone,
     ClippoConfig,
     ClippoForConditionalGeneration,
     ClippoForImageClassification,
@@ -47,6 +49,7 @@ _moved.install()
 
 AutoConfig.register(ClippoConfig.model_type, ClippoConfig, exist_ok=True)
 AutoModel.register(ClippoConfig, ClippoModel, exist_ok=True)
+AutoBackbone.register(ClippoConfig, ClippoBackbone, exist_ok=True)
 AutoModelForZeroShotImageClassification.register(ClippoConfig, ClippoModel, exist_ok=True)
 AutoModelForImageClassification.register(ClippoConfig, ClippoForImageClassification, exist_ok=True)
 AutoModelForSequenceClassification.register(ClippoConfig, ClippoForSequenceClassification, exist_ok=True)
@@ -76,6 +79,7 @@ PIPELINE_REGISTRY.register_pipeline(
 ClippoConfig.register_for_auto_class()
 ClippoModel.register_for_auto_class("AutoModel")
 ClippoVisionModel.register_for_auto_class("AutoModel")
+ClippoBackbone.register_for_auto_class("AutoBackbone")
 ClippoForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 ClippoForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 ClippoForVisualQuestionAnswering.register_for_auto_class("AutoModelForVisualQuestionAnswering")
@@ -85,6 +89,7 @@ ClippoTokenizer.register_for_auto_class("AutoTokenizer")
 ClippoProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = [
+    "ClippoBackbone",
     "ClippoConfig",
     "ClippoForConditionalGeneration",
     "ClippoForImageClassification",

@@ -2,6 +2,7 @@
 
 from .configuration_clippo import ClippoConfig
 from .modeling_clippo import (
+    ClippoBackbone,
     ClippoDecoder,
     ClippoForConditionalGeneration,
     ClippoForImageClassification,
@@ -17,6 +18,7 @@ from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline
 from .pipeline_generation_clippo import ClippoImageTextToTextPipeline
 
 __all__ = [
+    "ClippoBackbone",
     "ClippoConfig",
     "ClippoDecoder",
     "ClippoForConditionalGeneration",

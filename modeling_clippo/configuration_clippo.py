@@ -27,6 +27,7 @@ SIZES = {
 AUTO_MAP = {
     "AutoConfig": "configuration_clippo.ClippoConfig",
     "AutoModel": "modeling_clippo.ClippoModel",
+    "AutoBackbone": "modeling_clippo.ClippoBackbone",
     "AutoModelForZeroShotImageClassification": "modeling_clippo.ClippoModel",
     "AutoModelForImageClassification": "modeling_clippo.ClippoForImageClassification",
     "AutoModelForSequenceClassification": "modeling_clippo.ClippoForSequenceClassification",
@@ -98,6 +99,7 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
             `ClippoForVisualQuestionAnswering` and of two texts in `ClippoForSequenceClassification`. 0: none.
         image_grid_shape: Rows, columns and channels of image grids of another tower, which `image_grid` then takes in
             place of images. None: grids are those of this tower.
+        out_indices: Stages whose maps `ClippoBackbone` returns: 0 the embeddings, i block i. None: the last block.
         logit_scale_init_value: Initial value of the learned log-temperature. Its `exp` multiplies the cosines.
         logit_scale_max: Upper bound of that multiplier (CLIP uses 100). None, the official value, means no bound. Above
             the bound the temperature has no gradient.
@@ -195,6 +197,7 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
     num_text_canvases: int = 1
     num_fusion_layers: int = 0
     image_grid_shape: list[int] | tuple[int, int, int] | None = None
+    out_indices: list[int] | tuple[int, ...] | None = None
     logit_scale_init_value: float | int = math.log(10.0)
     logit_scale_max: float | int | None = None
     logit_bias_init_value: float | int | None = None

@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 from transformers.utils.generic import maybe_autocast
 
+from .backbone_clippo import ClippoBackbone
 from .classification_clippo import ClippoForImageClassification, ClippoForSequenceClassification
 from .configuration_clippo import ClippoConfig
 from .decoder_clippo import ClippoDecoder
@@ -380,6 +381,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
 
 
 __all__ = [
+    "ClippoBackbone",
     "ClippoDecoder",
     "ClippoForConditionalGeneration",
     "ClippoForImageClassification",
