@@ -170,6 +170,7 @@ class ClippoConfig(ConfigChecks, PreTrainedConfig):
         "hidden_states",
         "attentions",
         "aux_loss",
+        "caption_loss",
         "expert_tokens",
         "router_logits",
         "past_key_values",

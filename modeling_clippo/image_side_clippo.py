@@ -20,6 +20,27 @@ from .tower_clippo import ClippoPreTrainedModel, ClippoVisionModel
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
+def check_text_pairs(images: torch.Tensor | None, first_texts: torch.Tensor, texts: torch.Tensor | None) -> None:
+    """Check that every image and first sentence has equally many texts.
+
+    Args:
+        images: (B_i, ...) or None.
+        first_texts: (B_f, ...).
+        texts: (K * (B_i + B_f), ...), K sets of the partners of both.
+
+    Raises:
+        ValueError: There are more or fewer texts, or none.
+    """
+    rows = (0 if images is None else len(images)) + len(first_texts)
+    if texts is None or not len(texts) or len(texts) % rows:
+        raise ValueError(
+            f"first_text_pixel_values has {len(first_texts)} rows beside {rows - len(first_texts)} images, so "
+            f"text_pixel_values needs {rows} or a multiple, in each set captions first and second sentences after "
+            f"them; it has "
+            f"{0 if texts is None else len(texts)}."
+        )
+
+
 class ImageSide:
     """Part of `ClippoModel`: the layers of the image side, their lock, and checks of given vectors.
 

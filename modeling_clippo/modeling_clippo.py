@@ -17,12 +17,13 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 from transformers.utils.generic import maybe_autocast
 
 from .backbone_clippo import ClippoBackbone
+from .captioning_clippo import Captioning
 from .classification_clippo import ClippoForImageClassification, ClippoForSequenceClassification
 from .configuration_clippo import ClippoConfig
 from .decoder_clippo import ClippoDecoder
 from .generation_clippo import ClippoForConditionalGeneration
 from .grad_cache_clippo import Batch, cut_batches, grad_cache
-from .image_side_clippo import ImageSide
+from .image_side_clippo import ImageSide, check_text_pairs
 from .loss_clippo import ContrastiveLoss, contrastive_loss
 from .pipeline_clippo import ClippoVisualQuestionAnsweringPipeline  # noqa: F401 - copied because it is imported here
 from .pipeline_generation_clippo import ClippoImageTextToTextPipeline  # noqa: F401 - likewise
@@ -53,6 +54,7 @@ class ClippoOutput(ModelOutput):
             contains.
         expert_tokens: float32 (blocks with experts, 2, experts), in such a step: the tokens that chose each expert, of
             the images and of the texts of this process, detached.
+        caption_loss: Scalar, with captions: the mean over their bytes, detached. `loss` contains it, weighted.
 
     Example:
         >>> import clippo, torch
@@ -74,6 +76,7 @@ class ClippoOutput(ModelOutput):
     hit_per_pair: torch.Tensor | None = None
     aux_loss: torch.Tensor | None = None
     expert_tokens: torch.Tensor | None = None
+    caption_loss: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
@@ -85,28 +88,7 @@ def normalize(features: torch.Tensor) -> torch.Tensor:
     return features / (features.norm(dim=-1, keepdim=True) + 1e-8)
 
 
-def check_text_pairs(images: torch.Tensor | None, first_texts: torch.Tensor, texts: torch.Tensor | None) -> None:
-    """Check that every image and first sentence has equally many texts.
-
-    Args:
-        images: (B_i, ...) or None.
-        first_texts: (B_f, ...).
-        texts: (K * (B_i + B_f), ...), K sets of the partners of both.
-
-    Raises:
-        ValueError: There are more or fewer texts, or none.
-    """
-    rows = (0 if images is None else len(images)) + len(first_texts)
-    if texts is None or not len(texts) or len(texts) % rows:
-        raise ValueError(
-            f"first_text_pixel_values has {len(first_texts)} rows beside {rows - len(first_texts)} images, so "
-            f"text_pixel_values needs {rows} or a multiple, in each set captions first and second sentences after "
-            f"them; it has "
-            f"{0 if texts is None else len(texts)}."
-        )
-
-
-class ClippoModel(ImageSide, ClippoPreTrainedModel):
+class ClippoModel(ImageSide, Captioning, ClippoPreTrainedModel):
     """CLIPPO: the tower, the projection into the embedding space, the temperature.
 
     One pass of the tower encodes a whole step: images and texts are one packed sequence. With another
@@ -136,6 +118,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
         self.vision_model = ClippoVisionModel._from_config(config)
         self.projection = nn.Linear(config.hidden_size, config.projection_dim)
         self._add_image_side(config)
+        self._add_decoder(config)
         self.logit_scale = nn.Parameter(torch.empty(1))  # one element, not a scalar: FSDP2 cannot shard 0 dimensions
         self.logit_bias = None if config.logit_bias_init_value is None else nn.Parameter(torch.empty(1))
         self.post_init()
@@ -193,6 +176,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
         interpolate_pos_encoding: bool = False,
         first_text_pixel_values: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
+        caption_ids: torch.Tensor | None = None,
         **kwargs,
     ) -> ClippoOutput | ClippoVisionOutput:
         """Score images against texts.
@@ -211,6 +195,8 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
             image_embeds: float (B_i, E), vectors in the place of images: those of `config.image_tower`, or those of
                 this model's own image side. They are normalised here and have no gradient. Where the config has
                 `image_embed_dim`, they are that wide and are projected first.
+            caption_ids: int64 (B_i or K*B_i, L), captions as byte ids, -100 after the end. Their loss is added, see
+                `captioning_clippo.py`.
             kwargs: As in `ClippoVisionModel.forward`.
 
         Returns:
@@ -241,7 +227,8 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
         if learning and return_loss and self.config.num_experts:
             kwargs["router_statistics"] = []
         # The loss needs pooled vectors only; putting the tokens back on their canvases would cost memory for nothing.
-        features, outputs = self._embed_sides(batches, pooled_only=learning and return_loss, **kwargs)
+        pooled_only = learning and return_loss and caption_ids is None
+        features, outputs = self._embed_sides(batches, pooled_only=pooled_only, **kwargs)
         features = [vectors.to(features[-1].device) for vectors in given] + features
         scores = self._score(
             torch.cat(features[:-1]), features[-1], return_loss, with_logits=not (return_loss and learning)
@@ -249,6 +236,7 @@ class ClippoModel(ImageSide, ClippoPreTrainedModel):
         scores |= self._router_scores(kwargs.get("router_statistics"), scores["loss"])
         vision_output = outputs[0] if outputs and pixel_values is not None else None
         text_output = outputs[-1] if outputs else None
+        scores |= self._caption_scores(vision_output, caption_ids, scores["loss"])
         return ClippoOutput(**scores, text_model_output=text_output, vision_model_output=vision_output)
 
     def _encode_one_side(

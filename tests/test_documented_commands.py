@@ -146,6 +146,8 @@ SHORT = {
     "--validation val_questions.json,val_annotations.json,val2014 --output_dir runs/vqav2": Short(
         f"{VQA.extra} --image_size 64 --train data/daquar/train.parquet --validation data/daquar/test.parquet"
     ),
+    "clippo pretrain flickr8k --caption_loss_weight 1.0 --output_dir runs/coca --config_overrides "
+    '\'{"num_hidden_layers": 4, "image_size": 112, "projection_dim": 192, "num_decoder_layers": 2}\'': MIXTURE,
     "clippo finetune generate easy_vqa_generate": GENERATE,
     "clippo finetune generate reading": GENERATE,
     "clippo finetune generate flickr8k_captions": GENERATE,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clippo.data.device_views import DRAWS, PICTURES, Views
 from clippo.data.grey_levels import images_as_levels
+from clippo.processing.bytes_clippo import to_labels
 
 
 @dataclass
@@ -29,6 +30,8 @@ class ContrastiveCollator:
             "view_draws", and `pixel_values` before the views.
         by_number: The device has all images. With `on_device` the batch holds their numbers, the items' "picture", as
             "pictures", and no `pixel_values`.
+        caption_length: Largest number of byte ids of a caption, with which the batch also holds `caption_ids`, the
+            texts of images for a decoder. None: no captions.
 
     Returns:
         A dictionary of
@@ -36,6 +39,7 @@ class ContrastiveCollator:
         `image_embeds`: float32 (B_i, E), if there are vectors.
         `first_text_pixel_values`: First texts in the canvas format of the tokenizer, if there are any.
         `text_pixel_values`: Texts, those of images first.
+        `caption_ids`: int64 (K*B_i, L), with `caption_length`.
         `return_loss`: True.
         `skipped`: Sum over the items, if they have it.
 
@@ -58,6 +62,7 @@ class ContrastiveCollator:
     views: Views | None = None
     on_device: bool = False
     by_number: bool = False
+    caption_length: int | None = None
 
     def __call__(self, pairs: list[dict[str, Any] | None]) -> dict[str, Any]:
         if pairs and all(pair is None for pair in pairs):
@@ -80,6 +85,9 @@ class ContrastiveCollator:
         if first_texts:
             batch["first_text_pixel_values"] = self._texts(first_texts)
         batch["text_pixel_values"] = self._texts(self._in_sets([pair["text"] for pair in pairs]))
+        if with_image and self.caption_length is not None:
+            captions = self._in_sets([pair["text"] for pair in with_image])
+            batch["caption_ids"] = torch.from_numpy(to_labels(captions, self.caption_length))
         batch["return_loss"] = True
         if any("skipped" in pair for pair in pairs):
             batch["skipped"] = sum(pair.get("skipped", 0) for pair in pairs)

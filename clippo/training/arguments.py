@@ -122,7 +122,7 @@ class StepArguments:
     Example:
         >>> from clippo.training.arguments import StepArguments
         >>> StepArguments(micro_batch_size=64)
-        StepArguments(micro_batch_size=64, compile_blocks=False)
+        StepArguments(micro_batch_size=64, compile_blocks=False, caption_loss_weight=0.0)
     """
 
     micro_batch_size: int | None = field(
@@ -132,6 +132,13 @@ class StepArguments:
     compile_blocks: bool = field(
         default=False,
         metadata={"help": "Compile the blocks for sequences of any length (torch.compile); --torch_compile does too."},
+    )
+    caption_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the loss of writing the captions, beside the contrastive loss (CoCa). It needs a "
+            "decoder: num_decoder_layers in config_overrides."
+        },
     )
 
 

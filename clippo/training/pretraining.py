@@ -246,6 +246,7 @@ def _build_trainer(
     model, processor = build_model(model_args)
     train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
     check_vectors(model.config, train, validation, data_args)
+    collator, eval_collator = _with_captions(model, collator, eval_collator, step_args)
     if hasattr(train, "train_sampler"):  # a batch that the data cannot fill is an error before anything is set up
         train.train_sampler(training_args.train_batch_size, data_seed(training_args), training_args.world_size)
     rows = f"{len(train)} training items" if hasattr(train, "__len__") else "a stream of training items"
@@ -266,10 +267,27 @@ def _build_trainer(
         max_skipped=data_args.max_skipped,
         device_views=_device_views(train, collator),
         distillation=distillation_args,
-        settings=_settings(model_args, data_args, optimizer_args, distillation_args),
+        settings=_settings(model_args, data_args, optimizer_args, distillation_args)
+        | ({"caption_loss_weight": step_args.caption_loss_weight} if step_args.caption_loss_weight else {}),
     )
     trainer.add_callback(SaveFirst())
     return trainer
+
+
+def _with_captions(
+    model: ClippoModel, collator: ContrastiveCollator, eval_collator: ContrastiveCollator, step_args: StepArguments
+) -> tuple[ContrastiveCollator, ContrastiveCollator]:
+    """Returns collators that make captions for the decoder, if their loss has a weight."""
+    if not step_args.caption_loss_weight:
+        return collator, eval_collator
+    if not model.config.num_decoder_layers or step_args.micro_batch_size is not None:
+        raise ValueError(
+            f"caption_loss_weight={step_args.caption_loss_weight} needs a decoder and one pass of the tower; set "
+            "num_decoder_layers in config_overrides, and leave micro_batch_size out."
+        )
+    model.caption_loss_weight = step_args.caption_loss_weight
+    length = model.config.decoder_max_length
+    return replace(collator, caption_length=length), replace(eval_collator, caption_length=length)
 
 
 def _settings(

@@ -259,6 +259,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
             flops = self._flops(inputs) if self._peak else 0.0  # a tensor where texts skip patches: nobody waits for it
             self.meters.update(*per_pair, len(per_pair[0]) * images // rows, skipped, flops)
             self.expert_meters.update(outputs.get("expert_tokens"))
+            self._caption_loss = outputs.get("caption_loss")
         return (loss, outputs) if return_outputs else loss
 
     def _flops(self, inputs: dict[str, Any]) -> float | torch.Tensor:
@@ -295,6 +296,8 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
                 self.skipped_rows.add(read.pop("pairs"), read.pop("skipped"))
             logs.update(read)
             logs.update(self.expert_meters.read(lambda sums: self.accelerator.reduce(sums, "sum")))
+            if getattr(self, "_caption_loss", None) is not None:  # of the last step
+                logs["caption_loss"] = round(self._caption_loss.item(), 4)
             if self.skipped_rows.skipped:
                 logs["skipped"] = self.skipped_rows.skipped
             scale = self.accelerator.unwrap_model(self.model).logit_scale.detach()
