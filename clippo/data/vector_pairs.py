@@ -35,8 +35,8 @@ class VectorSource:
         >>> from clippo.data.vectors import About, row_hash
         >>> folder = tempfile.mkdtemp()
         >>> texts = ["ein Hund", "ein Haus"]
-        >>> datasets.Dataset.from_dict({"de": texts, "en": ["a dog", "a house"]}).to_parquet(f"{folder}/t.parquet")
-        214...
+        >>> rows = datasets.Dataset.from_dict({"de": texts, "en": ["a dog", "a house"]})
+        >>> written = rows.to_parquet(f"{folder}/t.parquet")
         >>> about = About("some/model", "t.parquet", "en", "texts", "ab12", 2, 3, "float32")
         >>> hashes = [row_hash(text, "texts") for text in ("a dog", "a house")]
         >>> Vectors.write(folder, about, torch.eye(2, 3), [0, 1], hashes)

@@ -8,6 +8,7 @@ import clippo
 from clippo.conversion import weight_table
 
 from ..official_lit import load_golden, official_inputs, official_two_towers
+from ..processes import run_processes
 from ..tiny import save_tiny, tiny_config, tiny_model
 
 FOREIGN = dict(image_tower="some/model", project_images=False)
@@ -157,6 +158,37 @@ class TestSteps:
         pooled = output.vision_model_output.pooler_output
         torch.testing.assert_close(output.image_embeds, torch.nn.functional.normalize(pooled), atol=1e-6, rtol=0)
         torch.testing.assert_close(model.get_image_features(inputs["pixel_values"]).pooler_output, pooled)
+
+
+def pairs(rows: slice) -> dict[str, torch.Tensor]:
+    """Images, their vectors and texts of the global batch, cut to the rows of a process."""
+    generator = torch.Generator().manual_seed(3)
+    images, vectors = torch.rand(6, 3, 64, 64, generator=generator), torch.randn(6, 24, generator=generator)
+    texts = clippo.ClippoTokenizer(canvas_size=64)(list("abcdef"), return_tensors="pt")["text_pixel_values"]
+    return {"pixel_values": images[rows], "image_embeds": vectors[rows], "text_pixel_values": texts[rows]}
+
+
+def step_of_a_process(rank: int, fields: dict, side: str) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one step of data parallelism, with unequal numbers of rows."""
+    batch = pairs(slice(0, 4) if rank == 0 else slice(4, 6))
+    model = torch.nn.parallel.DistributedDataParallel(tiny_model(**fields).train())
+    loss = model(**{name: batch[name] for name in (side, "text_pixel_values")}).loss
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "side"),
+    [(FOREIGN, "image_embeds"), (dict(image_tower="locked"), "pixel_values")],
+    ids=["given", "locked"],
+)
+def test_two_processes_are_one_global_batch(tmp_path, fields, side):
+    batch = pairs(slice(None))
+    loss, expected = gradients(tiny_model(**fields), **{name: batch[name] for name in (side, "text_pixel_values")})
+    results = run_processes(step_of_a_process, 2, tmp_path, fields, side)
+    assert sum(own for own, _ in results) / 2 == pytest.approx(loss, abs=1e-6)
+    for _, got in results:
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
 class TestRefusals:
