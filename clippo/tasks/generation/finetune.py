@@ -26,7 +26,7 @@ from clippo.processing.layout_question_clippo import QuestionLayout
 from clippo.surgery import inflate_patch_embedding, resize_canvas
 from clippo.tasks.generation.collator import GenerationCollator
 from clippo.tasks.generation.examples import TaskExamples
-from clippo.tasks.generation.metrics import CaptionOverlap, CharacterErrorRate
+from clippo.tasks.generation.metrics import CaptionOverlap, CharacterErrorRate, lower_ascii
 from clippo.tasks.generation.specs import OF_IMAGES, TaskSpec
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
@@ -191,6 +191,10 @@ class TextMetrics:
         metric = METRICS.get(task, CharacterErrorRate)()
         options = {"language": language} if task in ("caption", "name") else {}
         scores = metric.compute(predictions=texts, references=references, **options)
+        if task == "read" and self.processor.tokenizer.lowercase:  # A-Z are drawn as a-z, so capitals are not visible
+            drawn = [lower_ascii(text) for text in texts], [[lower_ascii(several[0])] for several in references]
+            as_drawn = metric.compute(predictions=drawn[0], references=drawn[1])
+            scores |= {f"{name}_as_drawn": value for name, value in as_drawn.items()}
         if task == "name":
             scores["exact_match"] = float(np.mean([t in r for t, r in zip(texts, references, strict=True)]))
         return scores

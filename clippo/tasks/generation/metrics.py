@@ -58,6 +58,16 @@ def edit_distance(first: Sequence, second: Sequence) -> int:
     return previous[-1]
 
 
+def lower_ascii(text: str) -> str:
+    """A-Z as a-z, as the renderer draws them; letters of other scripts keep their case.
+
+    Example:
+        >>> lower_ascii("ABC Ж")
+        'abc Ж'
+    """
+    return "".join(character.lower() if character.isascii() else character for character in text)
+
+
 class CharacterErrorRate(LocalMetric):
     """Edits of characters divided by the characters of the references, and the share of texts without an error.
 
