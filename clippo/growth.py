@@ -5,7 +5,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -144,10 +144,17 @@ def grow(model: PreTrainedModel, model_class: type[PreTrainedModel] | None = Non
             target.copy_(filled)
     if fresh:
         logger.info("%d tensors are new, %s among them.", len(fresh), fresh[0])
-    left = [name for name in tensors if name not in new.state_dict()]
+    left = [name for name in tensors if name not in new.state_dict() and not _has_copies(name, new.state_dict())]
     if left:
         logger.warning("%d tensors have no place in the new model, %s among them.", len(left), left[0])
     return new
+
+
+def _has_copies(name: str, names: Iterable[str]) -> bool:
+    """True if the new model has one of a module for each modality, or experts, in the place of the tensor's module."""
+    parts = name.split(".")
+    starts = tuple(f"{'.'.join(parts[:i])}.{kind}." for i in range(1, len(parts)) for kind in ("text", "experts"))
+    return any(other.startswith(starts) for other in names)
 
 
 def _changed(config: ClippoConfig, changes: dict) -> ClippoConfig:

@@ -68,7 +68,7 @@ def npz(name: str) -> Short:
 
 
 # Pages whose snippets need packages that the tests do not install.
-EXTRAS = {"integrations.md": ("sentence_transformers", "faiss", "peft", "onnxscript")}
+EXTRAS = {"sharing.md": ("peft",), "integrations.md": ("sentence_transformers", "faiss", "peft", "onnxscript")}
 PAIRS = 'clippo pretrain --preset Ti/16 --sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\''
 BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 1000"
 
@@ -112,6 +112,8 @@ SHORT = {
         after="clippo pretrain pictograms"
     ),
     "clippo pretrain emoji_twelve --init_from runs/emoji_en": PRETRAIN._replace(after="clippo pretrain emoji_english"),
+    "clippo pretrain emoji_twelve --init_from checkpoints/clippo-emoji --output_dir runs/norms "
+    "--config_overrides '{\"modality_norms\": true}'": PRETRAIN,
     f"{PAIRS} {BATCH} --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),
     f'{PAIRS} --validation \'{{"path": "pairs/validation*.parquet", "caption_columns": "caption"}}\' {BATCH} '
     "--eval_strategy epoch --output_dir runs/mine": Short(f"{STEP} --micro_batch_size 2"),

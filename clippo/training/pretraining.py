@@ -8,7 +8,7 @@ stopped run.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ logger = logging.getLogger(__name__)
 CHANGEABLE = ("image_size", "num_channels", "skip_blank_patches", "logit_scale_max")
 # Fields that may change when image vectors come from another tower than before, see `grow`.
 IMAGE_SIDE = ("image_tower", "project_images", "image_embed_dim", "projection_dim")
+# Fields that `grow` can change in a trained model, and those that act in training only.
+GROWN = ("num_experts", "num_experts_per_tok", "expert_layers", "modality_norms", "num_modality_layers")
+ROUTING = tuple(
+    name
+    for name in (field.name for field in fields(ClippoConfig))
+    if name.startswith(("router_", "expert_")) and name not in GROWN
+)
 
 # Data sets that are trained on alone.
 ALONE = (EmojiSpec, PictogramSpec)
@@ -85,6 +92,8 @@ def _load_initial_model(args: ModelArguments) -> tuple[ClippoModel, ClippoProces
     model = ClippoModel.from_pretrained(args.init_from, dtype="float32", attn_implementation=args.attn_implementation)
     if "image_tower" in changes:
         model = grow(model, **{name: changes.pop(name) for name in IMAGE_SIDE if name in changes})
+    if any(name in changes for name in GROWN + ROUTING):
+        model = grow(model, **{name: changes.pop(name) for name in GROWN + ROUTING if name in changes})
     if "image_size" in changes:
         resize_canvas(model, changes.pop("image_size"), processor)
     if "num_channels" in changes:
@@ -100,13 +109,14 @@ def _changes(overrides: Mapping[str, Any], config: ClippoConfig, folder: str) ->
     # JSON has no tuples
     own = {name: list(v) if isinstance(v := getattr(config, name, absent), tuple) else v for name in overrides}
     changes = {name: value for name, value in overrides.items() if own[name] != value}
-    free = CHANGEABLE + (IMAGE_SIDE if "image_tower" in changes else ("image_tower",))
+    free = CHANGEABLE + GROWN + ROUTING + (IMAGE_SIDE if "image_tower" in changes else ("image_tower",))
     fixed = [name for name in changes if name not in free]
     if fixed:
         has = {name: "nothing" if own[name] is absent else repr(own[name]) for name in fixed}
         named = ", ".join(f"{name}={changes[name]!r} (the model has {has[name]})" for name in fixed)
         raise ValueError(
-            f"config_overrides sets {named}, which the weights of {folder} fix; only {', '.join(free)} can change."
+            f"config_overrides sets {named}, which the weights of {folder} fix; only "
+            f"{', '.join(name for name in free if name not in ROUTING)} can change."
         )
     return changes
 

@@ -114,3 +114,8 @@ def test_joint_blocks_start_as_the_last_ones_of_the_tower(images):
     foreign = grow(grown, image_grid_shape=[2, 2, 8])
     assert torch.equal(foreign.fusion.source_embedding, fusion.source_embedding)
     assert foreign.fusion.grid_projection.linear.in_features == 8
+
+
+def test_tensors_that_live_on_in_copies_are_not_reported_as_lost(log_messages):
+    grow(tiny_model(), num_experts=2, modality_norms=True)
+    assert not any("have no place" in message for message in log_messages)

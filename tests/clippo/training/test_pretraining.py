@@ -334,3 +334,15 @@ def test_the_recipe_of_the_emoji_model_goes_on_from_its_first_stage(emoji_folder
         main([])
     with pytest.raises(SystemExit, match="error: 'emojy' is neither a file nor a shipped recipe"):
         main(["emojy"])
+
+
+def test_a_trained_model_grows_into_a_split_one(whole_run):
+    """config_overrides beside init_from add norms of each modality, or experts with their losses."""
+    folder = str(whole_run[1])
+    fields = {"num_experts": 2, "router_importance_coef": 0.1, "router_min_text_experts": 2, "modality_norms": True}
+    model, _ = build_model(ModelArguments(init_from=folder, config_overrides={**fields, "expert_layers": [0]}))
+    saved = ClippoModel.from_pretrained(folder)
+    grown, dense = model.vision_model.encoder.layers[0], saved.vision_model.encoder.layers[0]
+    assert torch.equal(grown.mlp.experts.up_proj[1], dense.mlp.fc1.weight)
+    assert torch.equal(grown.layer_norm1["text"].weight, dense.layer_norm1.weight)
+    assert {name: getattr(model.config, name) for name in fields} == fields
