@@ -41,22 +41,19 @@ SEEN = 5_000  # names of the training set in the evaluation
 
 
 class Names:
-    """Names of all pictures in all languages as one table on the device: canvases, and tokens where they are asked for.
+    """Names of the pictures in all languages as tables on the device: canvases, and tokens where they are asked for."""
 
-    Args:
-        folder: Folder of the emoji data set.
-        languages: Codes, or None for all.
-        size: Side of the canvas.
-        device: Place of the tensors.
-        views: Augmented pictures of each image.
-    """
-
-    def __init__(self, folder: str, languages: list[str] | None, size: int, device: torch.device, views: int):
+    def __init__(self, recipe: dict, folder: str, device: torch.device):
+        size, settings, languages = recipe["base"]["image_size"], recipe["training"], recipe["languages"]
         train = EmojiPairs(folder, "train", languages, sampling=False)
         held_out = EmojiPairs(folder, "held_out", languages, sampling=False)
         self.device, self.scripts = device, train.scripts
-        self.rows = [(item["picture"], item["language"], item["text"]) for pairs in (train, held_out) for item in pairs]
-        self.split = len(train)
+        chosen = set(np.random.default_rng(0).permutation(len(train.images))[: settings.get("pictures")].tolist())
+        trained, kept = (
+            [(item["picture"], item["language"], item["text"]) for item in pairs if item["picture"] in chosen]
+            for pairs in (train, held_out)
+        )
+        self.rows, self.split = trained + kept, len(trained)
         self.texts = [text for _, _, text in self.rows]
         tokenizer = clippo.ClippoTokenizer(canvas_size=size, canvas_format="packed", overflow="ignore")
         parts = [self.texts[i : i + 4096] for i in range(0, len(self.texts), 4096)]
@@ -64,7 +61,7 @@ class Names:
         self.canvases = torch.cat(canvases).to(device)
         self.tokens: dict[str, torch.Tensor] = {}
         self._sort_by_language()
-        self._draw_views(train.images, size, views)
+        self._draw_views(train.images, size, settings["views"])
 
     def _sort_by_language(self) -> None:
         """Table (pictures, most texts) of the training names of each picture, in the order in which languages join."""
@@ -388,8 +385,7 @@ def main() -> None:
     recipe["training"]["steps"] = args.steps or recipe["training"]["steps"]
     args.output_dir.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size, views = recipe["base"]["image_size"], recipe["training"]["views"]
-    names = Names(args.data or recipe["data"], recipe["languages"], size, device, views)
+    names = Names(recipe, args.data or recipe["data"], device)
     print(f"{len(names.rows)} names, {len(names.pictures)} pictures after {time.time() - start:.0f} s", flush=True)
     stop = None if args.limit_seconds is None else start + args.limit_seconds
     for table in args.tables:

@@ -53,8 +53,11 @@ def normalized_mutual_information(counts: Mapping[str, list[int]]) -> float:
     Args:
         counts: Group -> tokens of each expert. Groups without tokens are left out.
     """
-    table = np.array([row for row in counts.values() if sum(row)], float)
-    joint = table / table.sum(1, keepdims=True) / max(len(table), 1)
+    used = [row for row in counts.values() if sum(row)]
+    if not used:
+        return 0.0
+    table = np.array(used, float)
+    joint = table / table.sum(1, keepdims=True) / len(table)
     experts, groups = joint.sum(0), joint.sum(1)
 
     def entropy(p):
