@@ -33,6 +33,7 @@ COMMANDS = {
         "clippo.pictograms.evaluation:main", "Measure a search for pictograms beside keyword search."
     ),
     "embed": Command("clippo.evaluation.embed:main", "Write the vectors of a data set by any model."),
+    "evaluate glue": Command("clippo.tasks.glue.frozen:main", "Score linear models on frozen vectors on GLUE."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo sentences": Command("clippo.demo.sentences:main", "Search sentences by meaning, in many languages."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
