@@ -13,6 +13,7 @@ import clippo
 from .conftest import ROOT
 
 FOLDER = ROOT / "checkpoints" / "clippo-emoji"
+READER = ROOT / "checkpoints" / "clippo-reader"
 PROGRAM = """
 import sys, transformers
 for name in ("AutoTokenizer", "AutoImageProcessor", "AutoProcessor", "AutoModel"):
@@ -43,14 +44,16 @@ def test_its_card_is_the_model_card():
     assert f"{clippo.ClippoModel.from_pretrained(FOLDER).num_parameters():,}" in card
 
 
-def test_its_weights_are_small():
-    assert (FOLDER / "model.safetensors").stat().st_size < 15e6
+@pytest.mark.parametrize("folder", [FOLDER, READER], ids=lambda folder: folder.name)
+def test_its_folder_is_small(folder):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6
 
 
-def test_its_files_of_code_only_name_the_package():
-    names = {path.name for path in FOLDER.glob("*.py")}
+@pytest.mark.parametrize("folder", [FOLDER, READER], ids=lambda folder: folder.name)
+def test_its_files_of_code_only_name_the_package(folder):
+    names = {path.name for path in folder.glob("*.py")}
     for name in names:
-        assert (FOLDER / name).read_text(encoding="utf-8").count("\n") < 6, f"{name} is a copy; restore it with git"
+        assert (folder / name).read_text(encoding="utf-8").count("\n") < 6, f"{name} is a copy; restore it with git"
     assert names == {
         "configuration_clippo.py", "image_processing_clippo.py", "processing_clippo.py", "tokenization_clippo.py",
     }  # fmt: skip
