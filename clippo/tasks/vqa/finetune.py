@@ -6,6 +6,7 @@ All of transformers' TrainingArguments are accepted, in the recipe and on the co
 interrupted run.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,7 @@ from clippo.data.augmentation import PhotoAugmentation
 from clippo.model_files import find_model
 from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
+from clippo.tasks.vqa.baselines import baseline_scores
 from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestions, load_questions
 from clippo.tasks.vqa.grids import ImageGrids, compute_grids, open_grids
 from clippo.tasks.vqa.matching import MATCHING_ANSWERS, MatchingCollator, load_captions, matching_accuracy
@@ -77,6 +79,10 @@ class VqaDataArguments:
         default=False, metadata={"help": "Mirror half of the images. Questions about left and right forbid it."}
     )
     shift: float = field(default=0.0, metadata={"help": "Shift images by up to this share of their sides."})
+    baselines: bool = field(
+        default=False,
+        metadata={"help": "Also score a bag of words, alone and with the grids of the images, in baselines.json."},
+    )
     max_eval_questions: int | None = field(
         default=None, metadata={"help": "Number of questions to evaluate on, from the first. Default: all."}
     )
@@ -158,6 +164,8 @@ def finetune_vqa(
     resume_anyway = (resume_args or ResumeArguments()).resume_anyway
     with run_lock(training_args):
         trainer = _build_trainer(model_args, data_args, training_args)
+        if data_args.baselines and trainer.is_world_process_zero():
+            _write_baselines(trainer)
         result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_anyway))
         trainer.save_model()
         trainer.processing_class.save_pretrained(Path(training_args.output_dir))
@@ -169,6 +177,15 @@ def finetune_vqa(
             trainer.save_metrics("hidden", evaluate_hidden(trainer))
         trainer.save_state()
     return trainer
+
+
+def _write_baselines(trainer: FineTuningTrainer) -> None:
+    vocabulary = trainer.data_collator.vocabulary
+    scores = baseline_scores(trainer.train_dataset, trainer.eval_dataset, vocabulary)
+    logger.info("baselines: %s", scores)
+    path = Path(trainer.args.output_dir) / "baselines.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
 def evaluate_hidden(trainer: FineTuningTrainer) -> dict[str, float]:
@@ -278,7 +295,8 @@ def _use_grids(
 def _settings(model_args: VqaModelArguments, data_args: VqaDataArguments) -> dict[str, Any]:
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
-    for name in ("train", "validation", "max_eval_questions", "train_grids", "validation_grids", "grid_cache"):
+    places = ("train", "validation", "train_grids", "validation_grids", "grid_cache")
+    for name in (*places, "max_eval_questions", "baselines"):
         del data[name]
     del model["canvas_format"]
     return {"model": model, "data": data}
