@@ -12,6 +12,7 @@ from accelerate import PartialState
 from transformers import AutoModel, AutoProcessor, HfArgumentParser
 
 from clippo.evaluation.encoder import Encoder
+from clippo.evaluation.precision import resolve_dtype
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.model_files import find_model
 
@@ -129,7 +130,7 @@ class EmojiEvaluationArguments:
         default=None, metadata={"help": "Languages that the model was trained on; default: all."}
     )
     device: str | None = field(default=None, metadata={"help": "cpu, cuda, ...; default: the best available."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, float16."})
+    dtype: str = field(default="float32", metadata={"help": "Type of weights: float32, bfloat16, float16, or fast."})
     output: str | None = field(default=None, metadata={"help": "Also write <output>.json and <output>.md."})
 
 
@@ -143,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     (args,) = parser.parse_args_into_dataclasses(argv)
     try:
         device = torch.device(args.device) if args.device else PartialState().device
-        model = AutoModel.from_pretrained(find_model(args.model), dtype=args.dtype).to(device)
+        model = AutoModel.from_pretrained(find_model(args.model), dtype=resolve_dtype(args.dtype, device)).to(device)
         encoder = Encoder(model, AutoProcessor.from_pretrained(args.model), progress=True)
         report = evaluate_emoji(encoder, args.data_dir, args.languages, args.trained)
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from clippo.evaluation.classification import zero_shot_report
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.image_text import mixed_index_report, modality_gap_report, retrieval_report
 from clippo.evaluation.phrase_matching import PhraseProtocol, phrase_report
+from clippo.evaluation.precision import resolve_dtype
 from clippo.evaluation.probes import FewShotProtocol, few_shot_report
 from clippo.evaluation.report import Report
 from clippo.evaluation.robustness import robustness_report
@@ -44,7 +45,7 @@ class RunArguments:
     text_batch_size: int = field(default=256, metadata={"help": "Texts embedded at once, on each process."})
     part_size: int = field(default=1024, metadata={"help": "Images or texts in one file of the cache."})
     device: str | None = field(default=None, metadata={"help": "cpu, cuda, cuda:1, ...; default: the best available."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, float16."})
+    dtype: str = field(default="float32", metadata={"help": "Type of weights: float32, bfloat16, float16, or fast."})
     streaming: bool = field(default=False, metadata={"help": "Read rows when they are needed, without a local copy."})
     limit: int | None = field(
         default=None, metadata={"help": "Rows to read from the beginning of each data set (sentences: each language)."}
@@ -285,6 +286,7 @@ def evaluate(run: RunArguments, tasks: list[tuple[str, object]], command: str = 
     device = torch.device(run.device) if run.device else None
     # Joins the process group that torchrun or accelerate launch announce. In a single process it does nothing.
     state = PartialState(cpu=device is not None and device.type == "cpu")
+    run.dtype = resolve_dtype(run.dtype, device or state.device)
     encoder = _open_encoder(run.model, run, device or state.device)
     encoder.vectors = None if run.vectors is None else Vectors(run.vectors)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
