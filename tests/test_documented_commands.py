@@ -106,6 +106,9 @@ SHORT = {
     # README and pretraining
     "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
+    'clippo pretrain emoji --init_from runs/stage3 --sources \'[{"kind": "emoji", "path": "data/emoji", "anchor": "en", '
+    '"balance": 0.3}]\' --per_device_train_batch_size 1828 --learning_rate 1.5e-3 --warmup_steps 100 '
+    "--max_steps 1500": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
     "clippo pretrain pictograms": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo evaluate pictograms --model runs/pictograms --output runs/pictograms_search": Short(
@@ -180,7 +183,7 @@ SHORT = {
     "clippo evaluate all evaluation/flickr8k": Short(EVALUATE),
     "clippo evaluate all evaluation/flickr8k --model MODEL": Short(EVALUATE),
     "clippo evaluate all evaluation/emoji": Short(f"{EVALUATE} --model MODEL"),
-    "clippo evaluate emoji --trained en de es fr pt id ru ar hi zh ja ko": Short(),
+    "clippo evaluate emoji": Short(),
     "clippo export onnx --model checkpoints/clippo-emoji --output_dir runs/onnx --precision fp32 fp16 int8": Short(
         "--precision int8"
     ),
