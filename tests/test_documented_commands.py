@@ -106,8 +106,8 @@ SHORT = {
     # README and pretraining
     "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
-    'clippo pretrain emoji --init_from runs/stage3 --sources \'[{"kind": "emoji", "path": "data/emoji", "anchor": "en", '
-    '"balance": 0.3}]\' --per_device_train_batch_size 1828 --learning_rate 1.5e-3 --warmup_steps 100 '
+    'clippo pretrain emoji --init_from runs/stage3 --sources \'[{"kind": "emoji", "path": "data/emoji", '
+    '"anchor": "en", "balance": 0.3}]\' --per_device_train_batch_size 1828 --learning_rate 1.5e-3 --warmup_steps 100 '
     "--max_steps 1500": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
     "clippo pretrain pictograms": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
