@@ -57,7 +57,7 @@ def ntrex(folder: Path) -> Splits:
     """Files newstest2019-src.eng.txt and newstest2019-ref.LANGUAGE.txt of NTREX-128."""
     columns = {}
     for file in _files(folder, "newstest2019-src.*.txt", "newstest2019-ref.*.txt"):
-        columns[re.sub(r"^newstest2019-(src|ref)\.", "", file.stem)] = read_lines(file)
+        columns[re.sub(r"^newstest2019-(src|ref)\.", "", file.stem).replace("-", "_")] = read_lines(file)
     return {"test": Dataset.from_dict(columns)} if columns else {}
 
 

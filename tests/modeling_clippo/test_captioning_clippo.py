@@ -10,6 +10,7 @@ from clippo.modeling_clippo.decoder_clippo import byte_loss, shift_right
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments
 from clippo.training.pretraining import pretrain
 
+from ..processes import run_processes
 from ..tiny import save_tiny, tiny_model, tiny_processor
 
 DECODER = dict(num_decoder_layers=1, decoder_max_length=16, skip_blank_patches=True)
@@ -38,6 +39,22 @@ def test_loss_is_the_weighted_sum_of_both(sets):
     torch.testing.assert_close(both.loss, contrastive.loss + 0.5 * captions, rtol=0, atol=5e-6)
     both.loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def step(rank=0, processes=1):
+    """Loss and gradients of one process, which has its share of the four pairs."""
+    model, inputs = tiny_model(**DECODER).train(), batch()
+    rows = slice(rank * 4 // processes, (rank + 1) * 4 // processes)
+    loss = model(**{name: values[rows] for name, values in inputs.items()}).loss
+    loss.backward()
+    return {"loss": loss.detach(), **{name: parameter.grad for name, parameter in model.named_parameters()}}
+
+
+def test_two_processes_average_to_the_step_of_one(tmp_path):
+    alone, shares = step(), run_processes(step, 2, tmp_path, 2)
+    for name, value in alone.items():
+        mean = (shares[0][name] + shares[1][name]) / 2
+        torch.testing.assert_close(mean, value, rtol=1e-4, atol=5e-6, msg=name)
 
 
 def test_a_model_without_decoder_has_no_new_parameter_and_refuses_captions():
