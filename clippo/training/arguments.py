@@ -60,6 +60,10 @@ class ModelArguments:
     text_options: dict | str | None = field(
         default=None, metadata={"help": "Drawing options of a new model's tokenizer, as a JSON object."}
     )
+    fit_projection: int = field(
+        default=0,
+        metadata={"help": "Texts to fit a new projection to given vectors on, before training; 0 leaves it out."},
+    )
 
     def __post_init__(self):
         self.config_overrides = from_json("config_overrides", self.config_overrides, dict) or {}

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from transformers import TrainingArguments
+
 from clippo.data import SourcePairs
 from clippo.data.vectors import Vectors
 from clippo.modeling_clippo import ClippoConfig
 from clippo.training.arguments import DataArguments
+from clippo.training.trainer import data_seed
 
 
 def check_vectors(config: ClippoConfig, train: Any, validation: Any, args: DataArguments) -> None:
@@ -53,3 +56,26 @@ def _check_origin(config: ClippoConfig, name: str, vectors: Vectors) -> None:
             f"{name}: the vectors in {vectors.folder} are {about.width} numbers wide, and {field} is "
             f"{getattr(config, field)}; set it to {about.width}."
         )
+
+
+def given_items(train: Any, count: int, args: TrainingArguments) -> list[dict[str, Any]]:
+    """Draws samples with vectors in the order of a training run.
+
+    Args:
+        train: Mixture of sources.
+        count: Number of samples.
+        args: Arguments of the run.
+
+    Raises:
+        ValueError: No source has vectors.
+    """
+    if not any(getattr(source, "vectors", None) for source in getattr(train, "sources", [])):
+        raise ValueError(f"fit_projection={count} needs sources of kind vectors; leave it out.")
+    items = []
+    while len(items) < count:
+        for key in train.train_sampler(args.train_batch_size, data_seed(args)):
+            if train.sources[key.source].vectors is not None:
+                items.append(train[key])
+            if len(items) == count:
+                break
+    return items

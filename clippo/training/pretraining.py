@@ -34,9 +34,10 @@ from clippo.processing import ClippoProcessor
 from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
 from clippo.training.distillation import DistillationArguments
-from clippo.training.given_vectors import check_vectors
+from clippo.training.given_vectors import check_vectors, given_items
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.processes import RunRefusedError
+from clippo.training.projection import fit_projection
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 from clippo.visualization.curves import draw_curves
@@ -232,7 +233,11 @@ def pretrain(
     step_args, resume_args = step_args or StepArguments(), resume_args or ResumeArguments()
     with run_lock(training_args):
         trainer = _build_trainer(model_args, data_args, training_args, step_args, optimizer_args, distillation_args)
-        result = trainer.train(resume_from_checkpoint=trainer.find_checkpoint(resume_args.resume_anyway))
+        checkpoint = trainer.find_checkpoint(resume_args.resume_anyway)
+        if model_args.fit_projection and checkpoint is None:
+            items = given_items(trainer.train_dataset, model_args.fit_projection, training_args)
+            fit_projection(trainer.model, items, trainer.processing_class.tokenizer, training_args)
+        result = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         trainer.save_metrics("train", result.metrics)
         trainer.save_state()
@@ -309,8 +314,8 @@ def _settings(
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
-    if not model["text_options"]:  # a run of a version without it can be resumed
-        del model["text_options"]
+    for name in ("text_options", "fit_projection"):  # a run of a version without them can be resumed
+        model = {key: value for key, value in model.items() if key != name or value}
     for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
         data = {key: value for key, value in data.items() if key != name or value}
     places = ("path", "vectors")
