@@ -205,12 +205,15 @@ class BranchState:
             maps = self.branch(image.to(self.branch.conv.weight.dtype))[stage]
             return add_nothing(hidden_states, adapter(hidden_states.new_zeros(1, 1, hidden_states.shape[-1]), maps))
         if packed is None:
-            return hidden_states if self.maps[0] is None else adapter(hidden_states, self.maps[0][stage])
+            if self.maps[0] is None:
+                return hidden_states
+            return adapter(hidden_states, self.maps[0][stage]).to(hidden_states.dtype)
         parts = list(hidden_states.split([part.tokens for part in packed.parts], 1))
         for i, (part, maps) in enumerate(zip(packed.parts, self.maps, strict=True)):
             if maps is not None and part.canvases:
                 tokens = parts[i][0].unflatten(0, (part.canvases, -1))  # (B, N, D)
-                parts[i] = adapter(tokens, maps[stage]).flatten(0, 1).unsqueeze(0)
+                joined = adapter(tokens, maps[stage]).to(tokens.dtype)
+                parts[i] = joined.flatten(0, 1).unsqueeze(0)
         return torch.cat(parts, 1)
 
 

@@ -252,7 +252,7 @@ class TestTower:
             got = model.to(torch.bfloat16)(**inputs)
         assert torch.cosine_similarity(got.text_embeds, expected.text_embeds).min() > 0.9
 
-    @pytest.mark.parametrize("backend", ["padded", "varlen"])
+    @pytest.mark.parametrize("backend", ["padded", "varlen", "tiles"])
     def test_a_layout_is_split_where_the_modality_changes(self, backend):
         kept = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) > 0.5
         kept[:, 0] = True
