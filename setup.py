@@ -83,6 +83,7 @@ setup(
         "clippo.evaluation",
         "clippo.integrations",
         "clippo.pictograms",
+        "clippo.search",
         "clippo.tasks",
         "clippo.tasks.glue",
         "clippo.tasks.vqa",

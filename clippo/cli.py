@@ -34,6 +34,7 @@ COMMANDS = {
     ),
     "embed": Command("clippo.evaluation.embed:main", "Write the vectors of a data set by any model."),
     "evaluate glue": Command("clippo.tasks.glue.frozen:main", "Score linear models on frozen vectors on GLUE."),
+    "search": Command("clippo.search.command:main", "Search embedded images or texts by texts and pictures."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo sentences": Command("clippo.demo.sentences:main", "Search sentences by meaning, in many languages."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),

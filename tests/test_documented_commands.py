@@ -68,7 +68,11 @@ def npz(name: str) -> Short:
 
 
 # Pages whose snippets need packages that the tests do not install.
-EXTRAS = {"sharing.md": ("peft",), "integrations.md": ("sentence_transformers", "faiss", "peft", "onnxscript")}
+EXTRAS = {
+    "search.md": ("faiss",),
+    "sharing.md": ("peft",),
+    "integrations.md": ("sentence_transformers", "faiss", "peft", "onnxscript"),
+}
 PAIRS = 'clippo pretrain --preset Ti/16 --sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\''
 BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 1000"
 
@@ -189,6 +193,15 @@ SHORT = {
     ),
     "clippo build web --model MODEL --image_dir PICTURES --output_dir runs/web": Short(
         replace={"PICTURES": "docs/pictures"}
+    ),
+    "clippo embed --model checkpoints/clippo-emoji --data docs/pictures --output vectors/pictures": Short(
+        "--progress false"
+    ),
+    'clippo search --vectors vectors/pictures --query "red fruit" Flugzeug --output found.html': Short(
+        after="clippo embed --model checkpoints/clippo-emoji --data docs/pictures --output vectors/pictures"
+    ),
+    "clippo search --vectors vectors/pictures --image photo.png --count 5": Short(
+        after="clippo embed --model checkpoints/clippo-emoji --data docs/pictures --output vectors/pictures"
     ),
     # figures
     'clippo visualize heatmap --image docs/pictures/cat.webp --texts "black cat"': Short(),

@@ -1,0 +1,105 @@
+"""Search a data set by texts in any language, or by pictures.
+
+clippo embed --model checkpoints/clippo-emoji --data docs/pictures --output vectors/pictures
+clippo search --vectors vectors/pictures --query "red fruit" Flugzeug --output found.html
+
+New or removed files: run `clippo embed` again. Only the parts that changed are embedded.
+"""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import HfArgumentParser
+
+from clippo.data.samples import UnusableRow, read_image
+from clippo.data.sources import load_rows
+from clippo.evaluation.encoder import Encoder
+from clippo.evaluation.vector_models import open_vector_model
+from clippo.processing import open_image
+from clippo.search.index import Hit, SearchIndex
+from clippo.search.page import Result, write_sheet
+
+
+@dataclass
+class SearchArguments:
+    """Options of `clippo search`."""
+
+    vectors: str = field(metadata={"help": "Folder that `clippo embed` wrote."})
+    query: list[str] = field(default_factory=list, metadata={"help": "Texts that search."})
+    image: list[str] = field(default_factory=list, metadata={"help": "Image files that search."})
+    count: int = field(default=8, metadata={"help": "Hits of each query."})
+    output: str | None = field(
+        default=None, metadata={"help": "Contact sheet to write: an .html file with the pictures inside, or an image."}
+    )
+    model: str | None = field(
+        default=None, metadata={"help": "Model of the queries (default: the one that made the vectors)."}
+    )
+
+    def __post_init__(self):
+        if not self.query and not self.image:
+            raise ValueError("there is nothing to search for; give --query TEXT or --image FILE.")
+
+
+def search(args: SearchArguments) -> list[tuple[str, list[Hit]]]:
+    """Find the nearest rows of each query.
+
+    Args:
+        args: Options of the command.
+
+    Returns:
+        Title of each query, and its hits.
+
+    Raises:
+        FileNotFoundError: Vectors, model or a picture are missing.
+        ValueError: The model has vectors of another width.
+    """
+    index = SearchIndex(args.vectors)
+    made_by = index.vectors.about.model
+    if args.model and args.model != made_by and Path(args.model).name != Path(made_by).name:
+        raise ValueError(f"{args.vectors} was made by {made_by}, not by {args.model}; embed the data with that model.")
+    model, processor = open_vector_model(args.model or made_by)
+    encoder = Encoder(model, processor)
+    queries = [encoder.texts(args.query)] if args.query else []
+    if args.image:
+        queries.append(encoder.images([open_image(file) for file in args.image]).require_all())
+    hits = index.search(torch.cat(queries).numpy(), args.count)
+    return list(zip([*args.query, *args.image], hits, strict=True))
+
+
+def _results(rows: Any, column: str, kind: str, hits: list[Hit]) -> list[Result]:
+    """Names and pictures of hits. A file that was deleted since then has no picture."""
+    results = []
+    for hit in hits:
+        cell = rows[hit.row][column] if hit.row < len(rows) else None
+        picture = None
+        if kind == "images":
+            with contextlib.suppress(UnusableRow):
+                picture = read_image(cell)
+        name = str(cell) if kind == "texts" else hit.key or f"row {hit.row}"
+        results.append(Result(hit.score, name if kind == "texts" else Path(name).name, picture))
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `clippo search`."""
+    parser = HfArgumentParser(SearchArguments, prog="clippo search", description=__doc__)
+    try:
+        (args,) = parser.parse_args_into_dataclasses(sys.argv[1:] if argv is None else list(argv))
+        found = search(args)
+        about = SearchIndex(args.vectors).vectors.about
+        rows = load_rows(about.data)
+        shown = [(title, _results(rows, about.column, about.kind, hits)) for title, hits in found]
+        for title, results in shown:
+            print(f"\n{title}")
+            for result in results:
+                print(f"  {result.score:.3f}  {result.name}")
+        if args.output:
+            write_sheet(args.output, shown)
+            print(f"\nWrote {args.output}")
+    except (ImportError, OSError, ValueError, TypeError) as error:
+        raise SystemExit(f"error: {error}") from None
