@@ -18,8 +18,9 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/.installed  ## zero-shot and multilingual retrieval with the shipped checkpoint; writes demo.png
+demo: $(VENV)/.installed  ## zero-shot and multilingual retrieval, search of sentences, with the shipped checkpoints; writes demo.png
 	$(RUN) scripts/demo.py
+	$(RUN) -m clippo demo sentences
 
 web: $(VENV)/.installed node_modules/onnxruntime-web  ## build the page that runs the model in the browser, and serve it
 	$(RUN) scripts/build_web.py --port 8000

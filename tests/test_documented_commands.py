@@ -246,6 +246,19 @@ SHORT = {
         },
         after=SENTENCES,
     ),
+    "clippo demo sentences": Short(),
+    'clippo demo sentences --queries "the planet has water" "Elle parle trois langues" --shown 3': Short(),
+    "clippo evaluate sts --model checkpoints/clippo-reader --data data/glue/stsb": Short(EVALUATE),
+    "clippo evaluate bitext --model checkpoints/clippo-reader --data data/sentences/held_out.parquet": Short(
+        EVALUATE, {"data/sentences/held_out.parquet": "data/tatoeba"}
+    ),
+    "clippo evaluate robustness --model MODEL --data data/glue/stsb": Short(EVALUATE),
+    "clippo evaluate robustness --model checkpoints/clippo-reader --data data/glue/stsb --beside sentence:MINILM": Short(
+        EVALUATE, {"sentence:MINILM": "MODEL"}
+    ),
+    "clippo evaluate glue --model checkpoints/clippo-reader --tasks stsb mrpc --data_dir data/glue": Short(
+        "--cache_dir '' --progress false --seeds 0"
+    ),
     "clippo pretrain reader": Short(parsed="needs the vectors of a sentence encoder"),
     "clippo prepare easy_vqa": COPY,
     "clippo prepare flickr8k": COPY,
