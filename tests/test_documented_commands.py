@@ -253,9 +253,8 @@ SHORT = {
         EVALUATE, {"data/sentences/held_out.parquet": "data/tatoeba"}
     ),
     "clippo evaluate robustness --model MODEL --data data/glue/stsb": Short(EVALUATE),
-    "clippo evaluate robustness --model checkpoints/clippo-reader --data data/glue/stsb --beside sentence:MINILM": Short(
-        EVALUATE, {"sentence:MINILM": "MODEL"}
-    ),
+    "clippo evaluate robustness --model checkpoints/clippo-reader --data data/glue/stsb "
+    "--beside sentence:MINILM": Short(EVALUATE, {"sentence:MINILM": "MODEL"}),
     "clippo evaluate glue --model checkpoints/clippo-reader --tasks stsb mrpc --data_dir data/glue": Short(
         "--cache_dir '' --progress false --seeds 0"
     ),
