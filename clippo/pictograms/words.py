@@ -58,7 +58,7 @@ class SetNames:
         last = Counter(words[-1] for words in tokens if len(words) > 1)
         least = max(2, SHARE * len(tokens))
         self._style = frozenset(word for word, count in last.items() if word in STYLE_WORDS and count >= least)
-        self._known = frozenset(tokens)
+        self._known = frozenset(tuple(self._without_style(name)[0]) for name in self.names)
 
     def split(self, name: str) -> Name:
         """Words of one name.
@@ -66,6 +66,14 @@ class SetNames:
         Args:
             name: Name as the set writes it.
         """
+        words, style = self._without_style(name)
+        # The number of a variant says nothing: "home-2" beside "home", "user-02".
+        if len(words) > 1 and words[-1].isdigit() and (words[-1][0] == "0" or tuple(words[:-1]) in self._known):
+            words.pop()
+        return Name(tuple(words) if any(LETTER.search(word) for word in words) else (), tuple(style))
+
+    def _without_style(self, name: str) -> tuple[list[str], list[str]]:
+        """Words of the meaning, with numbers, and words of the style."""
         rest, style = name, []
         for part in sorted(self.prefixes, key=len, reverse=True):
             if rest.startswith(f"{part}-"):
@@ -80,10 +88,7 @@ class SetNames:
         words = _tokens(rest)
         while len(words) > 1 and words[-1] in self._style:
             style.append(words.pop())
-        # The number of a variant says nothing: "home-2" beside "home", "user-02".
-        if len(words) > 1 and words[-1].isdigit() and (words[-1][0] == "0" or tuple(words[:-1]) in self._known):
-            words.pop()
-        return Name(tuple(words) if any(LETTER.search(word) for word in words) else (), tuple(style))
+        return words, style
 
 
 def _tokens(name: str) -> list[str]:

@@ -95,6 +95,7 @@ def test_the_hand_table_is_in_order_and_links_no_word_to_itself():
         ("outline-home", "home", "outline"),
         ("home-24-filled", "home", "24 filled"),
         ("home-2", "home", ""),
+        ("home-3-outline", "home", "outline"),
         ("user-02", "user", ""),
         ("dice-2", "dice 2", ""),
         ("format-bold", "format bold", ""),  # meant, since few names of the set end with it
