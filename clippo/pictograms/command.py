@@ -54,7 +54,9 @@ class GalleryArguments:
     """Options of `clippo build pictogram_gallery`."""
 
     data_dir: str = field(default="data/pictograms", metadata={"help": "Folder of the pictogram data set."})
-    output_dir: str = field(default="docs/pictograms", metadata={"help": "Folder for sheet.webp and gallery.json."})
+    output_dir: str = field(
+        default="data/pictogram_gallery", metadata={"help": "Folder for sheet.webp and gallery.json."}
+    )
     most: int = field(default=2025, metadata={"help": "Most pictures."})
 
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from clippo.evaluation.encoder import Encoder
 from clippo.model_files import find_model
 from clippo.pictograms.gallery import Gallery, read_gallery
-from clippo.visualization.inputs import CHECKOUT, image_pixels
+from clippo.visualization.inputs import image_pixels
 from clippo.visualization.sheet import GREY, INK, PAPER, font
 from clippo.visualization.text_table import align
 
@@ -42,7 +42,8 @@ QUERIES = (
     ("Bengali", "মাছ", "fish"),
 )
 NEAREST = 5
-CELL, GAP, MARGIN, NOTE = 96, 12, 36, 190
+CELL, GAP, MARGIN, NOTE = 96, 12, 36, 170
+ZOOM, LINE = 2, 16  # the text is enlarged and cut to its lines of 16 pixels
 HEADER, FOOTER = 96, 44
 
 
@@ -73,7 +74,8 @@ def draw(gallery: Gallery, queries: Sequence[tuple[str, str, str]], found: list[
         RGB image.
     """
     lines = -(-len(queries) // 2)
-    block = NOTE + (1 + NEAREST) * (CELL + GAP)
+    width = canvases.shape[2]
+    block = NOTE + ZOOM * width + NEAREST * (CELL + GAP) + GAP
     size = (2 * block + 3 * MARGIN, HEADER + lines * (CELL + GAP) + MARGIN + FOOTER)
     image = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(image)
@@ -83,26 +85,37 @@ def draw(gallery: Gallery, queries: Sequence[tuple[str, str, str]], found: list[
         top = HEADER + number % lines * (CELL + GAP)
         pen.text((left, top + CELL / 2 - 3), language, fill=INK, font=font(20), anchor="ls")
         pen.text((left, top + CELL / 2 + 6), meaning, fill=GREY, font=font(16), anchor="la")
-        canvas = Image.fromarray(np.broadcast_to(canvases[number], (*canvases.shape[1:3], 3)).astype(np.uint8))
-        image.paste(canvas.resize((CELL, CELL), Image.Resampling.NEAREST), (left + NOTE - GAP, top))
+        text = written_lines(canvases[number])
+        image.paste(text, (left + NOTE, top + (CELL - text.height) // 2))
         for place, picture in enumerate(found[number]):
             cell = gallery.pictures[picture].resize((CELL, CELL), Image.Resampling.LANCZOS)
-            image.paste(cell, (left + NOTE + (1 + place) * (CELL + GAP), top))
+            image.paste(cell, (left + NOTE + ZOOM * width + GAP + place * (CELL + GAP), top))
     shown = sorted({gallery.sets[gallery.rows[i]["set"]] for row in found for i in row})
     note = f"{len(gallery.pictures):,} pictures of {len(gallery.sets)} sets. Grey: the text as the model reads it."
     pen.text((MARGIN, size[1] - FOOTER), f"{note} Pictures shown are from {len(shown)} sets.", fill=GREY, font=font(16))
     return image
 
 
+def written_lines(canvas: np.ndarray) -> Image.Image:
+    """Lines of a canvas that have ink, at most `CELL` pixels high, enlarged.
+
+    Args:
+        canvas: uint8 (H, W, 1 or 3).
+    """
+    pixels = np.broadcast_to(canvas, (*canvas.shape[:2], 3)).astype(np.uint8)
+    inked = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
+    lines = 1 if len(inked) == 0 else int(inked[-1]) // LINE + 1
+    cut = pixels[: min(lines * LINE, CELL // ZOOM)]
+    return Image.fromarray(cut.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1))
+
+
 @dataclass
 class PictogramDemoArguments:
     """Options of the demo."""
 
-    model: str = field(
-        default=str(CHECKOUT / "checkpoints" / "clippo-pictograms"), metadata={"help": "Folder of a checkpoint."}
-    )
+    model: str = field(default="runs/pictograms", metadata={"help": "Folder of a checkpoint."})
     gallery: str = field(
-        default=str(CHECKOUT / "docs" / "pictograms"), metadata={"help": "Folder with sheet.webp and gallery.json."}
+        default="data/pictogram_gallery", metadata={"help": "Folder that `clippo build pictogram_gallery` wrote."}
     )
     queries: list[str] | None = field(default=None, metadata={"help": "Your own texts, in any language."})
     output: str = field(default="pictograms.png", metadata={"help": "Image file to write."})

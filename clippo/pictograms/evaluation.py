@@ -358,7 +358,7 @@ def as_markdown(tables: dict[str, list[dict]]) -> str:
 class PictogramEvaluationArguments:
     """Options of the pictogram evaluation."""
 
-    model: str = field(default="checkpoints/clippo-pictograms", metadata={"help": "Folder or hub name of the model."})
+    model: str = field(default="runs/pictograms", metadata={"help": "Folder or hub name of the model."})
     data_dir: str = field(default="data/pictograms", metadata={"help": "Folder of the pictogram data set."})
     languages: list[str] | None = field(default=None, metadata={"help": "Languages of the queries; default: all."})
     most: int | None = field(default=None, metadata={"help": "Most pictures of the gallery; default: all."})
