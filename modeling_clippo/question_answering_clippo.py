@@ -61,6 +61,8 @@ class ClippoForVisualQuestionAnswering(ClippoForClassification):
         text_pixel_values: torch.Tensor | None = None,
         image_grid: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
+        question_tokens: torch.Tensor | None = None,
+        question_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> ImageClassifierOutput:
         """Score the answers.
@@ -77,6 +79,9 @@ class ClippoForVisualQuestionAnswering(ClippoForClassification):
                 any floating-point type; or grids of another tower, of the shape `config.image_grid_shape`.
             image_index: int64 (B,), with fusion: the image of each question. None: question i is about image i, or all
                 are about the only image. An image is encoded once for all of its questions.
+            question_tokens: With fusion, in place of text_pixel_values: kept tokens of B questions after the last
+                LayerNorm, (B, M, D) in any floating-point type, in any order of the patches.
+            question_mask: bool (B, M), False for the padding of question_tokens. None: there is no padding.
             kwargs: As in `ClippoVisionModel.forward`.
 
         Returns:
@@ -88,16 +93,17 @@ class ClippoForVisualQuestionAnswering(ClippoForClassification):
             ValueError: An input does not go with the number of fusion layers, or images and questions do not pair up.
         """
         kwargs["interpolate_pos_encoding"] = interpolate_pos_encoding
-        self._check_inputs(pixel_values, text_pixel_values, image_grid, image_index)
+        others = {"image_grid": image_grid, "image_index": image_index, "question_tokens": question_tokens}
+        self._check_inputs(pixel_values, {"text_pixel_values": text_pixel_values, **others})
         if self.fusion is None:
             return ImageClassifierOutput(**self._classify(pixel_values, labels, **kwargs))
-        pooled, output = self._read_both(pixel_values, text_pixel_values, image_grid, image_index, **kwargs)
+        given = (question_tokens, question_mask)
+        pooled, output = self._read_both(pixel_values, text_pixel_values, image_grid, image_index, given, **kwargs)
         return ImageClassifierOutput(**self._score(pooled, output, labels))
 
-    def _check_inputs(self, pixel_values, text_pixel_values, image_grid, image_index) -> None:
+    def _check_inputs(self, pixel_values: torch.Tensor | None, others: dict[str, torch.Tensor | None]) -> None:
         """Raise ValueError if a source is missing, or an input is not for a model with or without fusion."""
         if self.fusion is None:
-            others = {"text_pixel_values": text_pixel_values, "image_grid": image_grid, "image_index": image_index}
             given = [name for name, value in others.items() if value is not None]
             if given:
                 raise ValueError(
@@ -107,13 +113,15 @@ class ClippoForVisualQuestionAnswering(ClippoForClassification):
             if pixel_values is None:
                 raise ValueError("pixel_values is missing; pass images with their questions from the processor.")
             return
-        if text_pixel_values is None:
+        questions = [others[name] for name in ("text_pixel_values", "question_tokens") if others[name] is not None]
+        if len(questions) == 2:
+            raise ValueError("text_pixel_values and question_tokens are the same questions twice; pass one of them.")
+        if not questions:
             raise ValueError(
-                "text_pixel_values is missing: with num_fusion_layers="
-                f"{self.config.num_fusion_layers} the question has its own canvas; give the processor "
-                "question_layout='two_canvas'."
+                f"text_pixel_values is missing: with num_fusion_layers={self.config.num_fusion_layers} the question "
+                "has its own canvas; give the processor question_layout='two_canvas'."
             )
-        if (pixel_values is None) == (image_grid is None):
+        if (pixel_values is None) == (others["image_grid"] is None):
             raise ValueError("A question needs its image once; pass either pixel_values or image_grid.")
         if pixel_values is not None and self.config.image_grid_shape is not None:
             raise ValueError(
@@ -124,20 +132,21 @@ class ClippoForVisualQuestionAnswering(ClippoForClassification):
     def _read_both(
         self,
         pixel_values: torch.Tensor | None,
-        text_pixel_values: torch.Tensor,
+        text_pixel_values: torch.Tensor | None,
         image_grid: torch.Tensor | None,
         image_index: torch.Tensor | None,
+        given: tuple[torch.Tensor | None, torch.Tensor | None],
         **kwargs,
     ) -> tuple[torch.Tensor, ClippoVisionOutput | None]:
         """Pooled vectors (B, D) of questions with their images, and the tower's output for the images, if any."""
-        batches = [(text_pixel_values, "text")]
-        if image_grid is None:
-            batches.insert(0, (pixel_values, "image"))
-        *images, questions = self._encode(batches, **kwargs)
-        grid = images[0].last_hidden_state if images else self._given_grid(image_grid)  # (I, N, D)
-        grid = _rows_of(grid, len(text_pixel_values), image_index)  # (B, N, D)
-        grids = (questions.last_hidden_state, grid)
-        return self._fuse(grids, (questions.kept_patches, None)), images[0] if images else None
+        batches = [(pixel_values, "image"), (text_pixel_values, "text")]
+        batches = [batch for batch in batches if batch[0] is not None]
+        outputs = self._encode(batches, **kwargs) if batches else []
+        image = outputs[0] if pixel_values is not None else None
+        grid = self._given_grid(image_grid) if image is None else image.last_hidden_state  # (I, N, D)
+        tokens, kept = given if text_pixel_values is None else (outputs[-1].last_hidden_state, outputs[-1].kept_patches)
+        tokens = tokens.to(grid.dtype)  # (B, M, D)
+        return self._fuse((tokens, _rows_of(grid, len(tokens), image_index)), (kept, None)), image
 
     def _given_grid(self, grid: torch.Tensor) -> torch.Tensor:
         """(I, rows, columns, channels) -> (I, N, D) in the type of the weights."""

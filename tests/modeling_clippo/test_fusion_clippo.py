@@ -203,6 +203,10 @@ def test_new_parameters_are_initialised():
             dict(pixel_values=IMAGES),
             "text_pixel_values is missing: with num_fusion_layers=2 .*question_layout='two_canvas'",
         ),
+        (
+            dict(pixel_values=IMAGES, text_pixel_values=drawn(), question_tokens=torch.zeros(4, 3, 32)),
+            "questions twice",
+        ),
         (dict(text_pixel_values=drawn()), "needs its image once; pass either pixel_values or image_grid"),
         (dict(pixel_values=IMAGES, image_grid=torch.zeros(4, 4, 4, 32), text_pixel_values=drawn()), "image once"),
         (dict(pixel_values=IMAGES[:3], text_pixel_values=drawn()), "3 images and 4 questions do not pair up"),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, RandomSampler, Sampler
 
 from clippo.data.samples import UnusableRow, read_image
@@ -34,6 +35,7 @@ class VisualQuestions(Dataset):
 
     Attributes:
         grids: `ImageGrids` of the images, or None.
+        tokens: `QuestionTokens` of the questions, or None. Items then have "question_tokens" too.
 
     Raises:
         ValueError: There are no questions.
@@ -45,7 +47,7 @@ class VisualQuestions(Dataset):
     """
 
     def __init__(self, images: Sequence, questions: Iterable[tuple[int, str, list[str]]]):
-        self.images, self.rows, self.grids = images, list(questions), None
+        self.images, self.rows, self.grids, self.tokens = images, list(questions), None, None
         if not self.rows:
             raise ValueError("There are no questions in this data set.")
 
@@ -134,13 +136,16 @@ class VisualQuestions(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int | SampleKey]) -> list[dict[str, Any]]:
-        rows = [self.rows[i.row if isinstance(i, SampleKey) else int(i)] for i in indices]
+        numbers = [i.row if isinstance(i, SampleKey) else int(i) for i in indices]
+        rows = [self.rows[number] for number in numbers]
         kind, fetch = ("image", self._open) if self.grids is None else ("grid", self.grids.__getitem__)
         fetched = {image: fetch(image) for image, _, _ in rows}
         items = [
             {kind: fetched[image], "image_number": image, "question": question, "answers": answers}
             for image, question, answers in rows
         ]
+        if self.tokens is not None:
+            items = [{**item, "question_tokens": self.tokens[n]} for item, n in zip(items, numbers, strict=True)]
         return [
             {**item, "seed": i.seed} if isinstance(i, SampleKey) else item
             for item, i in zip(items, indices, strict=True)
@@ -295,11 +300,19 @@ class QuestionCollator:
             batch[name] = batch[name][batch.pop("image_index")]
         return batch
 
+    def _questions(self, items: list[dict[str, Any]], questions: list[str]) -> dict[str, torch.Tensor]:
+        if "question_tokens" not in items[0]:
+            return self.processor.tokenizer(questions, canvas_format="packed", return_tensors="pt")
+        tokens = [item["question_tokens"] for item in items]
+        lengths = torch.tensor([len(several) for several in tokens])
+        padded = pad_sequence(tokens, batch_first=True)  # (B, M, D)
+        return {"question_tokens": padded, "question_mask": torch.arange(padded.shape[1]) < lengths[:, None]}
+
     def _grids(self, items: list[dict[str, Any]], questions: list[str]) -> dict[str, torch.Tensor]:
         numbers = [item["image_number"] for item in items]
         _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
         return {
-            **self.processor.tokenizer(questions, canvas_format="packed", return_tensors="pt"),
+            **self._questions(items, questions),
             "image_grid": torch.stack([items[i]["grid"] for i in first]),  # (I, rows, columns, channels)
             "image_index": torch.from_numpy(index),
         }

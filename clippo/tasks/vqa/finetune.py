@@ -22,7 +22,7 @@ from clippo.tasks.vqa.accuracy import VqaAccuracy
 from clippo.tasks.vqa.answers import AnswerVocabulary, normalize_answer
 from clippo.tasks.vqa.baselines import baseline_scores
 from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestions, load_questions
-from clippo.tasks.vqa.grids import ImageGrids, compute_grids, open_grids
+from clippo.tasks.vqa.grids import ImageGrids, compute_grids, compute_question_tokens, open_grids
 from clippo.tasks.vqa.matching import MATCHING_ANSWERS, MatchingCollator, load_captions, matching_accuracy
 from clippo.tasks.vqa.model import VqaModelArguments, build_vqa_model
 from clippo.training.arguments import ResumeArguments, parse_command
@@ -71,7 +71,9 @@ class VqaDataArguments:
     validation_grids: str | None = field(default=None, metadata={"help": "The same for the images of the evaluation."})
     grid_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder for the grids of a frozen tower, so that images are encoded once for all epochs."},
+        metadata={
+            "help": "Folder for the tokens of a frozen tower, which encodes images and questions once for all epochs."
+        },
     )
     normalize_answers: bool = field(default=False, metadata={"help": "Use the VQA challenge's form of answers."})
     blind: str | None = field(default=None, metadata={"help": "'picture' or 'question': hide it, for comparison."})
@@ -276,20 +278,24 @@ def _use_grids(
     train: VisualQuestions, validation: VisualQuestions, given: list[ImageGrids] | None, model, processor,
     model_args: VqaModelArguments, data_args: VqaDataArguments,
 ) -> None:  # fmt: skip
-    """Gives the data sets their grids: those of another tower, or of the frozen one if there is a cache for them."""
-    if given is None and data_args.grid_cache is None:
+    """Gives the data sets their grids, and with a cache for a frozen tower the tokens of their questions."""
+    cache = data_args.grid_cache
+    if given is None and cache is None:
         return
-    if given is None:
-        if model.fusion is None or model_args.tower_lr_scale > 0 or data_args.flip or data_args.shift:
-            raise ValueError(
-                f"grid_cache={data_args.grid_cache!r} keeps grids that do not change; it needs num_fusion_layers of 1 "
-                "or more and tower_lr_scale=0, without flip and shift."
-            )
-        given = [compute_grids(model, processor, data.images, data_args.grid_cache) for data in (train, validation)]
-    for questions, grids in zip((train, validation), given, strict=True):
+    changing = model_args.tower_lr_scale > 0 or data_args.flip or data_args.shift or data_args.matching
+    if cache is not None and (model.fusion is None or changing):
+        raise ValueError(
+            f"grid_cache={cache!r} keeps tokens that do not change; it needs num_fusion_layers of 1 or more and "
+            "tower_lr_scale=0, without flip, shift and matching."
+        )
+    for i, questions in enumerate((train, validation)):
+        grids = compute_grids(model, processor, questions.images, cache) if given is None else given[i]
         if len(grids) != len(questions.images):
             raise ValueError(f"There are {len(grids)} grids and {len(questions.images)} images; give one an image.")
         questions.grids = grids.hidden() if data_args.blind == "picture" else grids
+        if cache is not None:
+            tokens = compute_question_tokens(model, processor, [question for _, question, _ in questions.rows], cache)
+            questions.tokens = tokens.hidden() if data_args.blind == "question" else tokens
 
 
 def _settings(model_args: VqaModelArguments, data_args: VqaDataArguments) -> dict[str, Any]:

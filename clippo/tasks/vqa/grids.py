@@ -1,4 +1,4 @@
-"""Token grids of images in place of the images: computed once by a frozen tower, or given by another one."""
+"""Tokens in place of images and questions: computed once by a frozen tower, or grids that another one gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +73,80 @@ def open_grids(path: str | Path) -> ImageGrids:
             f"{path} holds {values.dtype} {values.shape}; save float16 or float32 (n, rows, columns, channels)."
         )
     return ImageGrids(values, torch.zeros(values.shape[1:], dtype=torch.float16))
+
+
+class QuestionTokens:
+    """Kept tokens of questions, float16 (m, D) each, with those of an empty question.
+
+    Args:
+        tokens: One tensor for each question. The last one is that of the empty question.
+
+    Example:
+        >>> tokens = QuestionTokens([torch.ones(2, 8), torch.ones(3, 8), torch.zeros(1, 8)])
+        >>> len(tokens), tokens[1].shape, tokens.hidden()[1].shape
+        (2, torch.Size([3, 8]), torch.Size([1, 8]))
+    """
+
+    def __init__(self, tokens: list[torch.Tensor]):
+        self.tokens, self.blank = tokens[:-1], tokens[-1]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.tokens[index]
+
+    def hidden(self) -> "QuestionTokens":
+        """As many empty questions."""
+        return QuestionTokens([self.blank] * (len(self) + 1))
+
+
+@torch.no_grad()
+def compute_question_tokens(
+    model: Any,
+    processor: Any,
+    questions: Sequence[str],
+    cache: str | Path | None = None,
+    batch_size: int = 256,
+    part_size: int = 4096,
+) -> QuestionTokens:
+    """Computes the tokens of questions by a frozen tower, once for all epochs, in parts that a cache keeps.
+
+    Equal questions are encoded once.
+
+    Args:
+        model: Model with a tower, which is frozen.
+        processor: `ClippoProcessor` of the model.
+        questions: Strings.
+        cache: Folder of the cache, as of `compute_grids`. None turns it off.
+        batch_size: Number of questions encoded at once.
+        part_size: Number of questions in a part.
+    """
+    tower, cache = model.base_model, EmbeddingCache(cache)
+    was_training = tower.training
+    tower.eval()
+    fingerprints = [model_fingerprint(tower), processor_fingerprint(processor)] if cache.folder else []
+    number = {question: i for i, question in enumerate(dict.fromkeys([*questions, ""]))}
+    different, tokens = list(number), []
+    for start in tqdm(range(0, len(different), part_size), desc="questions", unit="part", disable=None):
+        texts = different[start : start + part_size]
+        key = digest("question tokens float16", *fingerprints, *texts) if cache.folder else ""
+        part = cache.load(key)
+        if part is None:
+            batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
+            encoded = [kept for batch in batches for kept in _encode_questions(tower, processor, batch)]
+            part = {"tokens": torch.cat(encoded), "lengths": torch.tensor([len(kept) for kept in encoded])}
+            cache.save(key, part)
+        tokens += part["tokens"].split(part["lengths"].tolist())
+    tower.train(was_training)
+    return QuestionTokens([tokens[number[question]] for question in [*questions, ""]])
+
+
+def _encode_questions(tower: Any, processor: Any, texts: list[str]) -> list[torch.Tensor]:
+    canvases = processor.tokenizer(texts, canvas_format="packed", return_tensors="pt")["text_pixel_values"]
+    output = tower(canvases.to(tower.device), modality="text")
+    states, kept = output.last_hidden_state.half().cpu(), output.kept_patches
+    return list(states) if kept is None else [row[mask] for row, mask in zip(states, kept.cpu(), strict=True)]
 
 
 @torch.no_grad()

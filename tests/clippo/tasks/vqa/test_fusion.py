@@ -79,7 +79,7 @@ def test_stored_grids_train_as_fresh_ones(parquet, tmp_path, save_tiny):
         arguments = training(tmp_path / "run", max_steps=4, logging_steps=1, learning_rate=1e-3)
         trained = finetune_vqa(args, data(parquet, grid_cache=cache), arguments)
         losses.append([entry["loss"] for entry in trained.state.log_history if "loss" in entry])
-        assert (trained.train_dataset.grids is None) == (cache is None)
+        assert (trained.train_dataset.grids is None) == (trained.train_dataset.tokens is None) == (cache is None)
     assert losses[0] == pytest.approx(losses[1], abs=2e-3) and losses[0][0] != losses[0][-1]
     tower = clippo.ClippoModel.from_pretrained(folder).vision_model
     for name, weight in trained.model.vision_model.state_dict().items():

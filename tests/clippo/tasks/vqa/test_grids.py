@@ -9,7 +9,7 @@ import clippo
 from clippo.processing import ClippoProcessor
 from clippo.tasks.vqa.answers import AnswerVocabulary
 from clippo.tasks.vqa.data import QuestionCollator, VisualQuestions
-from clippo.tasks.vqa.grids import compute_grids, open_grids
+from clippo.tasks.vqa.grids import compute_grids, compute_question_tokens, open_grids
 
 from ....tiny import tiny_model, tiny_processor
 
@@ -97,3 +97,28 @@ def test_files_of_another_tower(tmp_path):
         open_grids(tmp_path / "text.npy")
     with pytest.raises(FileNotFoundError):
         open_grids(tmp_path / "none.npy")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("skip", [True, False])
+def test_stored_questions_answer_as_drawn_ones(tmp_path, monkeypatch, skip):
+    model = tiny_model(
+        clippo.ClippoForVisualQuestionAnswering, num_labels=2, num_fusion_layers=1, skip_blank_patches=skip
+    )
+    texts = ["what is it?", "", "a longer question?", "what is it?"]
+    tokens = compute_question_tokens(model, tiny_processor(), texts, tmp_path, batch_size=2, part_size=2)
+    assert len(tokens) == 4 and torch.equal(tokens[0], tokens[3]) and tokens[0].dtype == torch.float16
+    assert len(tokens[1]) == (1 if skip else 16) and torch.equal(tokens.hidden()[0], tokens[1])
+    questions = VisualQuestions(IMAGES, [(i, text, ["yes"]) for i, text in enumerate(texts)])
+    questions.grids = compute_grids(model, tiny_processor(), IMAGES)
+    collate = collator(model)
+    drawn = collate(questions.__getitems__(range(4)))
+    questions.tokens = tokens
+    stored = collate(questions.__getitems__(range(4)))
+    assert "text_pixel_values" not in stored and stored["question_mask"].sum(1).tolist() == [
+        len(t) for t in tokens.tokens
+    ]
+    torch.testing.assert_close(model(**stored).logits, model(**drawn).logits, atol=5e-3, rtol=0)
+    monkeypatch.setattr(type(model.base_model), "forward", None)  # the second time all comes from the cache
+    again = compute_question_tokens(model, tiny_processor(), texts, tmp_path, batch_size=2, part_size=2)
+    assert all(torch.equal(a, b) for a, b in zip(again.tokens, tokens.tokens, strict=True))
