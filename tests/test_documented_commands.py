@@ -76,7 +76,7 @@ EXTRAS = {
 PAIRS = 'clippo pretrain --preset Ti/16 --sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\''
 BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 1000"
 
-BEST = MIXTURE._replace(extra=f"{MIXTURE.extra} --save_strategy no --load_best_model_at_end false")
+FITTED = MIXTURE._replace(extra=f"{MIXTURE.extra} --fit_projection 24")
 EMBED = "clippo embed --model timm:tf_efficientnet_lite0 --data"
 VIT = Short("--progress false --device cpu", {"timm:tf_efficientnet_lite0": "VIT", "--crop": "--batch_size"})
 BUILT = VIT._replace(extra=f"{VIT.extra} --output_dir built/vectors")
@@ -94,19 +94,19 @@ SHORT = {
     f"{EMBED} photos --crop 1 --output vectors/photos": VIT,
     f"{EMBED} data/flickr8k:train --key filename --crop 1 --output vectors/flickr8k/train": BUILT,
     f"{EMBED} data/flickr8k:validation --key filename --crop 1 --output vectors/flickr8k/validation": BUILT,
-    'clippo pretrain --init_from checkpoints/clippo-emoji --config_overrides \'{"image_size": 160, "image_tower": '
-    '"timm:tf_efficientnet_lite0", "project_images": false, "projection_dim": 1280}\' '
+    "clippo pretrain --init_from checkpoints/clippo-reader --fit_projection 8000 --config_overrides "
+    '\'{"image_tower": "timm:tf_efficientnet_lite0", "project_images": false, "projection_dim": 1280}\' '
     '--sources \'[{"kind": "vectors", "path": "photos", "vectors": "vectors/photos", '
-    '"caption_columns": ["en", "th"]}]\' --per_device_train_batch_size 256 --max_steps 1000 --learning_rate 5e-4 '
+    '"caption_columns": ["en", "th"]}]\' --per_device_train_batch_size 128 --max_steps 150 --learning_rate 1e-4 '
     "--output_dir runs/photos": Short(
-        f"{STEP} --eval_strategy no {LIT}", after=f"{EMBED} photos --crop 1 --output vectors/photos"
+        f"{STEP} --eval_strategy no --fit_projection 8 {LIT}", after=f"{EMBED} photos --crop 1 --output vectors/photos"
     ),
     "clippo evaluate retrieval --model runs/lit_flickr8k --data data/flickr8k --vectors vectors/flickr8k/test "
     "--captions en=captions de=captions_de fr=multi30k_fr cs=multi30k_cs ar=captions_ar nl=captions_nl": Short(
         EVALUATE
     ),
-    "clippo pretrain lit_flickr8k": BEST,
-    "clippo pretrain lit_flickr8k_arabic": BEST,
+    "clippo pretrain lit_flickr8k": FITTED,
+    "clippo pretrain lit_flickr8k_languages": MIXTURE,
     # README and pretraining
     "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,

@@ -1,10 +1,12 @@
 """Checks that the vectors of a run are those that its model reads for."""
 
+from itertools import islice
 from typing import Any
 
 from transformers import TrainingArguments
 
 from clippo.data import SourcePairs
+from clippo.data.sampling import EndlessKeys
 from clippo.data.vectors import Vectors
 from clippo.modeling_clippo import ClippoConfig
 from clippo.training.arguments import DataArguments
@@ -71,11 +73,6 @@ def given_items(train: Any, count: int, args: TrainingArguments) -> list[dict[st
     """
     if not any(getattr(source, "vectors", None) for source in getattr(train, "sources", [])):
         raise ValueError(f"fit_projection={count} needs sources of kind vectors; leave it out.")
-    items = []
-    while len(items) < count:
-        for key in train.train_sampler(args.train_batch_size, data_seed(args)):
-            if train.sources[key.source].vectors is not None:
-                items.append(train[key])
-            if len(items) == count:
-                break
-    return items
+    keys = EndlessKeys(train.train_sampler(args.train_batch_size, data_seed(args)))  # later epochs have other captions
+    given = (key for key in keys if train.sources[key.source].vectors is not None)
+    return [train[key] for key in islice(given, count)]

@@ -21,7 +21,7 @@ from clippo.modeling_clippo.modeling_clippo import normalize
 logger = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 128
-BATCH, STEPS, RATE = 256, 800, 2e-3  # of the fit, which takes seconds
+BATCH, STEPS, RATE, NOISE = 256, 800, 2e-3, 0.1  # of the fit, which takes seconds
 
 
 class ProjectionFit(nn.Module):
@@ -46,7 +46,10 @@ class ProjectionFit(nn.Module):
 
     def forward(self, pooled: torch.Tensor, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Loss of pooled vectors (B, D) with given vectors (B, E)."""
-        texts = normalize(self.linear((pooled - self.mean) / self.deviation))
+        pooled = (pooled - self.mean) / self.deviation
+        if self.training:
+            pooled = pooled + NOISE * torch.randn_like(pooled)  # some thousand texts are soon learned by heart
+        texts = normalize(self.linear(pooled))
         return {"loss": contrastive_loss(normalize(vectors), texts, self.logit_scale.exp()).loss}
 
     @torch.no_grad()

@@ -9,16 +9,23 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from transformers import TrainingArguments
 
 import clippo
+from clippo.data import PairMixture, SourceSpec
 from clippo.data.vectors import Vectors
 from clippo.evaluation.embed import main as embed
+from clippo.training.given_vectors import given_items
 from clippo.training.pretraining import main
 from clippo.training.projection import ProjectionFit
 
 from ...tiny import SHAPE, save_tiny
 
 ROWS = 16
+
+
+def picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +163,20 @@ def test_the_fit_folds_its_standardisation_into_the_projection():
     fit.write(projection)
     expected = fit.linear((pooled - fit.mean) / fit.deviation)
     torch.testing.assert_close(projection(pooled), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fit_draws_other_captions_in_every_epoch(folder):
+    rows = {"image": [picture(i) for i in range(4)], "en": [[f"{i} {k}" for k in range(50)] for i in range(4)]}
+    file = str(folder / "many.parquet")
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).to_parquet(file)
+    words = ["--model", str(folder / "model"), "--data", file, "--device", "cpu", "--progress", "no"]
+    embed([*words, "--output", str(folder / "many")])
+    spec = SourceSpec(file, "vectors", vectors=str(folder / "many"), caption_columns="en")
+    arguments = TrainingArguments(str(folder), per_device_train_batch_size=4, use_cpu=True)
+    items = given_items(PairMixture.from_specs([spec]), 12, arguments)
+    assert len({item["text"] for item in items}) > 8  # 4 if every epoch had the captions of the first
+    for item in items:
+        assert torch.equal(item["vector"], Vectors(folder / "many").get(int(item["text"].split()[0])))
 
 
 def test_fitting_needs_vectors(folder, tmp_path):
