@@ -14,12 +14,15 @@ from clippo.tasks.generation.finetune import GenerationModelArguments, TaskArgum
 from clippo.tasks.generation.specs import TaskSpec
 from clippo.tasks.vqa.finetune import VqaDataArguments, VqaModelArguments
 from clippo.training.arguments import DataArguments, ModelArguments, StepArguments, parse_recipe
+from clippo.training.distillation import DistillationArguments
 from clippo.training.optimization import OptimizerArguments
 from clippo.training.pretraining import ALONE, CHANGEABLE
 
 RECIPES = [name for name in recipe_names() if "/" not in name]  # the folders hold launch and evaluation configs
 CPU = ["--use_cpu", "true", "--bf16", "false", "--fp16", "false", "--tf32", "false"]
-PRETRAINING = (ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments)
+PRETRAINING = (
+    *(ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments, DistillationArguments),
+)
 # Data set in a recipe -> folder of the reference data.
 SHARED = {
     "books": "classic_books",
