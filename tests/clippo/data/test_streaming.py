@@ -139,7 +139,7 @@ def test_a_resumed_stream_goes_on_exactly_and_decodes_nothing_before(shards, tmp
     whole = take(torch.utils.data.DataLoader(PairStream([shards], 2, seed=0), 2, collate_fn=collate, **context), 25)
     made = []
     read = samples.read_image
-    monkeypatch.setattr(samples, "read_image", lambda cell: made.append(1) or read(cell))
+    monkeypatch.setattr(samples, "read_image", lambda cell, *side: made.append(1) or read(cell, *side))
     stream = PairStream([shards], 2, seed=0)
     stream.skip_batches = skip
     loader = prepare_data_loader(torch.utils.data.DataLoader(stream, 2, collate_fn=collate, **context), num_processes=1)
