@@ -85,6 +85,7 @@ setup(
         "clippo.pictograms",
         "clippo.search",
         "clippo.tasks",
+        "clippo.tasks.generation",
         "clippo.tasks.glue",
         "clippo.tasks.vqa",
         "clippo.training",

@@ -114,6 +114,12 @@ class ClippoExperts(nn.Module):
 
     `model.set_experts_implementation` chooses how they are computed: "grouped_mm" (the default), "batched_mm", or
     "eager", which computes all experts for all tokens.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> experts = ClippoExperts(ClippoConfig.from_preset("Ti/16", num_experts=4))
+        >>> experts.up_proj.shape
+        torch.Size([4, 768, 192])
     """
 
     def __init__(self, config):
@@ -144,7 +150,14 @@ class ClippoExperts(nn.Module):
 
 
 class ClippoRouter(nn.Linear):
-    """Logits over the experts, in float32 also under autocast. There is no bias."""
+    """Logits over the experts, in float32 also under autocast. There is no bias.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> router = ClippoRouter(ClippoConfig.from_preset("Ti/16", num_experts=4))
+        >>> router(torch.zeros(5, 192)).shape
+        torch.Size([5, 4])
+    """
 
     def __init__(self, config):
         super().__init__(config.hidden_size, config.num_experts, bias=False)
@@ -161,6 +174,12 @@ class ClippoSparseMLP(nn.Module):
 
     Args:
         config: Model config.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> mlp = ClippoSparseMLP(ClippoConfig.from_preset("Ti/16", num_experts=4))
+        >>> mlp.router.weight.shape
+        torch.Size([4, 192])
     """
 
     def __init__(self, config):

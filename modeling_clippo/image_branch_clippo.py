@@ -71,6 +71,11 @@ class ClippoConvStem(nn.Module):
         width: D, which 16 divides.
         patch_size: P, a power of two from 2 to 32.
         norm: Number of channels -> norm.
+
+    Example:
+        >>> stem = ClippoConvStem(3, 64, 16, lambda channels: nn.GroupNorm(1, channels))
+        >>> stem(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 64, 2, 2])
     """
 
     def __init__(self, channels: int, width: int, patch_size: int, norm: Norm):
@@ -146,6 +151,11 @@ class ClippoImageBranch(nn.Module):
         layers: Blocks before which a map joins the tokens.
         norm: Number of channels -> norm.
         eps: Epsilon of the LayerNorms.
+
+    Example:
+        >>> branch = ClippoImageBranch(3, 64, 16, [0, 2], lambda channels: nn.GroupNorm(1, channels), 1e-6)
+        >>> len(branch(torch.zeros(2, 3, 32, 32)))
+        2
     """
 
     def __init__(self, channels: int, width: int, patch_size: int, layers: list[int], norm: Norm, eps: float):
@@ -186,6 +196,12 @@ class BranchState:
     Args:
         branch: The branch.
         images: Pixels (B, channels, H, W) of each batch of images, or None in the place of a batch of texts.
+
+    Example:
+        >>> branch = ClippoImageBranch(3, 64, 16, [0, 2], lambda channels: nn.GroupNorm(1, channels), 1e-6)
+        >>> state = BranchState(branch, [torch.zeros(2, 3, 32, 32), None])
+        >>> len(state.maps), state.maps[1]
+        (2, None)
     """
 
     def __init__(self, branch: ClippoImageBranch, images: list[torch.Tensor | None]):

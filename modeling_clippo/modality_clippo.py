@@ -43,6 +43,12 @@ class ClippoModalityNorm(nn.ModuleDict):
 
     Args:
         config: Model config.
+
+    Example:
+        >>> from clippo import ClippoConfig
+        >>> norm = ClippoModalityNorm(ClippoConfig.from_preset("Ti/16"))
+        >>> norm(torch.zeros(1, 9, 192), (("image", 4), ("text", 5))).shape
+        torch.Size([1, 9, 192])
     """
 
     def __init__(self, config):
@@ -66,6 +72,11 @@ class ClippoModalityLayer(nn.ModuleDict):
 
     Args:
         layers: Modality -> block.
+
+    Example:
+        >>> layer = ClippoModalityLayer({"image": nn.Identity(), "text": nn.Identity()})
+        >>> sorted(layer)
+        ['image', 'text']
     """
 
     def forward(

@@ -32,7 +32,12 @@ PROBABILITY_FLOOR = 1e-30  # ln of it is finite, so that a mean probability of 0
 
 
 class TokenGroups(NamedTuple):
-    """Tokens of one pass of the tower, by modality, in the order of the sequence."""
+    """Tokens of one pass of the tower, by modality, in the order of the sequence.
+
+    Example:
+        >>> TokenGroups(("image", "text"), (49, 7)).sizes
+        (49, 7)
+    """
 
     modalities: tuple[str, ...]  # of each group
     sizes: tuple[int, ...]  # tokens of each group, padding included

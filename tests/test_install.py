@@ -15,7 +15,9 @@ import pytest
 import clippo
 
 ROOT = Path(__file__).resolve().parents[1]
-MAPPED = {"clippo": "clippo"} | {name: f"clippo/{name}" for name in ("modeling_clippo", "processing", "recipes")}
+MAPPED = {"clippo": "clippo", "web": "clippo/web/page"} | {
+    name: f"clippo/{name}" for name in ("modeling_clippo", "processing", "recipes")
+}
 BUILD_INPUTS = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "THIRD_PARTY_NOTICES.md", "README.md")
 BUILD = "from setuptools import build_meta; build_meta.build_{kind}({out!r})"
 
@@ -137,7 +139,7 @@ def test_the_wheels_metadata_agrees_with_the_package(wheel):
 
 
 # Extras for adapters to other projects. The suite runs without them, so no version of theirs is pinned.
-INTEGRATIONS = ("sentence-transformers", "search", "clip-benchmark")
+INTEGRATIONS = ("sentence-transformers", "search", "clip-benchmark", "timm")
 
 
 def test_citation_and_changelog_name_the_version():

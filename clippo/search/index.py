@@ -30,6 +30,10 @@ class Hit:
         row: Row in the data set.
         score: Cosine.
         key: Name of the row, if the vectors have names.
+
+    Example:
+        >>> Hit(row=3, score=0.8, key="cat.png").key
+        'cat.png'
     """
 
     row: int

@@ -15,7 +15,7 @@ THUMBNAIL, MARGIN, CAPTION = 160, 12, 20
 
 
 class Result(NamedTuple):
-    """What a sheet shows of one hit: the score, its name or text, and its picture if it has one."""
+    """One hit on a sheet: the score, its name or text, and its picture if it has one."""
 
     score: float
     name: str
