@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from huggingface_hub.dataclasses import StrictDataclassFieldValidationError, strict
 
@@ -31,6 +31,42 @@ def read_spec(cls: type[Spec], spec: Mapping[str, Any]) -> Spec:
         return cls(**spec)
     except StrictDataclassFieldValidationError as error:
         raise ValueError(f"The source {spec.get('name') or spec['path']}: {error.__cause__ or error}.") from error
+
+
+class AloneSpec:
+    """Part of the specifications of data sets that are the only source of a run. `kind` is a field of each.
+
+    Attributes:
+        title: Word for the data set in messages.
+
+    Example:
+        >>> from clippo.emoji import EmojiSpec
+        >>> EmojiSpec.is_among([{"kind": "emoji", "path": "data/emoji"}])
+        True
+    """
+
+    title: ClassVar[str]
+    kind: str
+
+    @classmethod
+    def from_dict(cls: type[Spec], spec: Mapping[str, Any]) -> Spec:
+        """The source that a mapping of a recipe describes; see `read_spec`."""
+        return read_spec(cls, spec)
+
+    @classmethod
+    def is_among(cls, sources: list) -> bool:
+        """True when the sources of a recipe are this data set.
+
+        Args:
+            sources: The mappings of a recipe.
+
+        Raises:
+            ValueError: Another source stands beside it.
+        """
+        kinds = [source.get("kind") if isinstance(source, Mapping) else None for source in sources]
+        if cls.kind in kinds and len(kinds) > 1:
+            raise ValueError(f"The {cls.title} data set is trained on alone; leave out the other sources.")
+        return cls.kind in kinds
 
 
 @strict

@@ -47,6 +47,7 @@ class RandomView:
     # Images resampled at once on a CPU. Their floats stay in the cache of the processor, so a batch of 512 is three
     # times faster than in one piece.
     CHUNK = 16
+    NUMBERS = 8  # random numbers of a view
 
     def __init__(
         self,
@@ -77,13 +78,14 @@ class RandomView:
         return self.views(images, self.draw(seeds))
 
     def draw(self, seeds: Sequence[int]) -> Tensor:
-        """Random numbers of each view, float32 (B, 8) in [0, 1).
+        """Random numbers of each view, float32 (B, NUMBERS) in [0, 1).
 
         Args:
             seeds: Seed of each image.
         """
         # A stream of its own: the same seed also drew the text, and the two draws must be independent.
-        return torch.from_numpy(np.stack([np.random.default_rng([seed, 1]).random(8, np.float32) for seed in seeds]))
+        draws = [np.random.default_rng([seed, 1]).random(self.NUMBERS, np.float32) for seed in seeds]
+        return torch.from_numpy(np.stack(draws))
 
     def views(self, images: Tensor, draws: Tensor) -> Tensor:
         """Compute views on the device of the images.

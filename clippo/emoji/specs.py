@@ -1,20 +1,19 @@
 """Specification of the emoji data set as the source of a training run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
 
-from clippo.data.specs import read_spec
+from clippo.data.specs import AloneSpec
 from clippo.emoji.augmentation import RandomView
 from clippo.emoji.pairs import EmojiPairs
 
 
 @strict
 @dataclass
-class EmojiSpec:
+class EmojiSpec(AloneSpec):
     """The emoji data set as the only source of a recipe.
 
     Args:
@@ -36,6 +35,8 @@ class EmojiSpec:
         ['en']
     """
 
+    title: ClassVar[str] = "emoji"
+
     path: str
     kind: str = "emoji"
     name: str | None = None
@@ -49,26 +50,6 @@ class EmojiSpec:
         self.name = self.name or self.path
         if isinstance(self.languages, str):
             self.languages = [self.languages]
-
-    @classmethod
-    def from_dict(cls, spec: Mapping[str, Any]) -> "EmojiSpec":
-        """The source that a mapping of a recipe describes; see `read_spec`."""
-        return read_spec(cls, spec)
-
-    @staticmethod
-    def is_among(sources: list) -> bool:
-        """True when the sources of a recipe are the emoji data set.
-
-        Args:
-            sources: The mappings of a recipe.
-
-        Raises:
-            ValueError: Another source stands beside it.
-        """
-        kinds = [source.get("kind") if isinstance(source, Mapping) else None for source in sources]
-        if "emoji" in kinds and len(kinds) > 1:
-            raise ValueError("The emoji data set is trained on alone; leave out the other sources.")
-        return "emoji" in kinds
 
     def open(self, texts_per_image: int = 1) -> tuple[EmojiPairs, EmojiPairs]:
         """Training pairs and held-out pairs.

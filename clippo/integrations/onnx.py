@@ -102,6 +102,7 @@ def export_onnx(
     text_format: str = "uint8",
     opset: int = 20,
     samples: Samples | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[ExportedFile]:
     """Write a saved folder as ONNX graphs with a dynamic batch, and compare each with PyTorch.
 
@@ -115,6 +116,7 @@ def export_onnx(
         text_format: Input of the text side, "uint8" (T, 1, H, W) or "packed" int64 (T, H/16, W/4).
         opset: Version of the ONNX operators, 18 to 23.
         samples: Inputs for comparison and calibration.
+        names: Graphs to write, such as "text_model". None writes all.
 
     Returns:
         One row a file.
@@ -135,7 +137,10 @@ def export_onnx(
         raise ImportError("ONNX export needs onnx, onnxscript and onnxruntime: pip install 'clippo[onnx]'.")
     _check_options(precisions, text_format, opset)
     loaded = load_any_model(model, torch.float32).eval()
-    graphs = graphs_of(loaded)
+    graphs = {graph.name: graph for graph in graphs_of(loaded)}
+    if unknown := set(names or ()) - set(graphs):
+        raise ValueError(f"{', '.join(sorted(unknown))} is no graph of this model; choose from {', '.join(graphs)}.")
+    graphs = [graphs[name] for name in names or graphs]
     processor = ClippoProcessor.from_pretrained(model)
     tensors = (samples or Samples()).tensors(processor, loaded.config.canvas_size, text_format)
     output_dir = Path(output_dir)

@@ -1,13 +1,12 @@
 """Specification of the pictogram data set as the source of a training run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
 
-from clippo.data.specs import read_spec
+from clippo.data.specs import AloneSpec
 from clippo.pictograms.pairs import PictogramPairs
 from clippo.pictograms.validation import HeldOutPictograms
 from clippo.pictograms.views import PictogramView
@@ -15,7 +14,7 @@ from clippo.pictograms.views import PictogramView
 
 @strict
 @dataclass
-class PictogramSpec:
+class PictogramSpec(AloneSpec):
     """The pictogram data set as the only source of a recipe.
 
     Args:
@@ -35,6 +34,8 @@ class PictogramSpec:
         0.6
     """
 
+    title: ClassVar[str] = "pictogram"
+
     path: str
     kind: str = "pictograms"
     name: str | None = None
@@ -44,26 +45,6 @@ class PictogramSpec:
 
     def __post_init__(self):
         self.name = self.name or self.path
-
-    @classmethod
-    def from_dict(cls, spec: Mapping[str, Any]) -> "PictogramSpec":
-        """The source that a mapping of a recipe describes; see `read_spec`."""
-        return read_spec(cls, spec)
-
-    @staticmethod
-    def is_among(sources: list) -> bool:
-        """True when the sources of a recipe are the pictogram data set.
-
-        Args:
-            sources: The mappings of a recipe.
-
-        Raises:
-            ValueError: Another source stands beside it.
-        """
-        kinds = [source.get("kind") if isinstance(source, Mapping) else None for source in sources]
-        if "pictograms" in kinds and len(kinds) > 1:
-            raise ValueError("The pictogram data set is trained on alone; leave out the other sources.")
-        return "pictograms" in kinds
 
     def open(self, texts_per_image: int = 1) -> tuple[PictogramPairs, HeldOutPictograms]:
         """Training items and validation pairs.

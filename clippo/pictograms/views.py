@@ -1,8 +1,5 @@
 """Random views of pictograms: as of emoji, with an ink for pictures of one colour and grounds light and dark."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,13 +24,7 @@ class PictogramView(RandomView):
         torch.Size([2, 3, 32, 32])
     """
 
-    def draw(self, seeds: Sequence[int]) -> Tensor:
-        """Random numbers of each view, float32 (B, 13) in [0, 1).
-
-        Args:
-            seeds: Seed of each picture.
-        """
-        return torch.from_numpy(np.stack([np.random.default_rng([seed, 1]).random(13, np.float32) for seed in seeds]))
+    NUMBERS = 13
 
     def views(self, images: Tensor, draws: Tensor) -> Tensor:
         """Compute views on the device of the pictures.

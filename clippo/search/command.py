@@ -45,20 +45,20 @@ class SearchArguments:
             raise ValueError("there is nothing to search for; give --query TEXT or --image FILE.")
 
 
-def search(args: SearchArguments) -> list[tuple[str, list[Hit]]]:
+def search(index: SearchIndex, args: SearchArguments) -> list[tuple[str, list[Hit]]]:
     """Find the nearest rows of each query.
 
     Args:
+        index: Index of the folder `args.vectors`.
         args: Options of the command.
 
     Returns:
         Title of each query, and its hits.
 
     Raises:
-        FileNotFoundError: Vectors, model or a picture are missing.
+        FileNotFoundError: The model or a picture is missing.
         ValueError: The model has vectors of another width.
     """
-    index = SearchIndex(args.vectors)
     made_by = index.vectors.about.model
     if args.model and args.model != made_by and Path(args.model).name != Path(made_by).name:
         raise ValueError(f"{args.vectors} was made by {made_by}, not by {args.model}; embed the data with that model.")
@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(SearchArguments, prog="clippo search", description=__doc__)
     try:
         (args,) = parser.parse_args_into_dataclasses(sys.argv[1:] if argv is None else list(argv))
-        found = search(args)
-        about = SearchIndex(args.vectors).vectors.about
+        index = SearchIndex(args.vectors)
+        found, about = search(index, args), index.vectors.about
         rows = load_rows(about.data)
         shown = [(title, _results(rows, about.column, about.kind, hits)) for title, hits in found]
         for title, results in shown:

@@ -14,13 +14,14 @@ from PIL import Image
 
 import clippo
 from clippo.evaluation.encoder import Encoder
-from clippo.integrations.onnx import Samples, export_onnx
+from clippo.integrations.onnx import SUFFIXES, Samples, export_onnx
 from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoModel
 from clippo.processing import ClippoProcessor
 from clippo.web.glyphs import FIRST_END, glyph_files
 
 RUNTIME = {"ort.wasm.min.mjs": None, "ort-wasm-simd-threaded.mjs": None, "ort-wasm-simd-threaded.wasm": "ort.wasm.gz"}
+SIDES = ("vision_model", "text_model")
 THUMBNAIL, COLUMNS = 96, 16  # pixels of a side, thumbnails in a row
 
 
@@ -115,10 +116,10 @@ def _write_graphs(model: str, images: Mapping[str, Image.Image], output: Path, p
     """Export both sides."""
     samples = Samples(images=list(images.values())[:32])
     with tempfile.TemporaryDirectory() as folder:
-        for file in export_onnx(model, folder, [precision], samples=samples):
-            side = file.path.name.removesuffix(".onnx").removesuffix("_quantized").removesuffix("_fp16")
-            if side != "model":  # both sides at once: the page calls them one by one
-                _write_gzip(output / f"{side}.onnx.gz", file.path.read_bytes())
+        # Not the graph of both sides at once: the page calls them one by one.
+        for file in export_onnx(model, folder, [precision], samples=samples, names=SIDES):
+            side = file.path.stem.removesuffix(SUFFIXES[precision])
+            _write_gzip(output / f"{side}.onnx.gz", file.path.read_bytes())
 
 
 def _write_gzip(path: Path, data: bytes) -> None:

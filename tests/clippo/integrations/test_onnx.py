@@ -89,6 +89,7 @@ def test_the_command_exports_a_classification_head_for_packed_text(tmp_path, cap
     [
         ({"opset": 11}, "opset=11 is not possible; give 18 to 23"),
         ({"precisions": ("int4",)}, "precision int4: choose from fp32, fp16, int8, int8-static"),
+        ({"names": ("vision",)}, "vision is no graph of this model; choose from vision_model, text_model, model"),
         ({"text_format": "float"}, "text_format='float' is not known; choose uint8 or packed"),
     ],
 )
