@@ -125,7 +125,7 @@ def write_texts(data: Path) -> None:
 
 def write_news(data: Path) -> None:
     """NTREX, with the number of rows of the original."""
-    languages = ("eng", "deu", "rus", "ell", "arb", "hin", "kor", "zho_CN")
+    languages = ("eng", "deu", "fra", "ces", "rus", "ell", "arb", "hin", "kor", "zho_CN")
     write(data / "ntrex/test.parquet", [{name: sentence(i) for name in languages} for i in range(1997)])
 
 

@@ -169,6 +169,7 @@ SHORT = {
     '\'{"num_hidden_layers": 4, "image_size": 112, "projection_dim": 192, "num_decoder_layers": 2}\'': MIXTURE,
     "clippo finetune generate easy_vqa_generate": GENERATE,
     "clippo finetune generate reading": GENERATE,
+    "clippo finetune generate splitcap": GENERATE,
     "clippo finetune generate flickr8k_captions": GENERATE,
     "clippo finetune generate flickr8k_captions --init_from runs/captions --output_dir runs/captions_160 "
     "--image_size 160 --tower_lr_scale 0.1 --num_train_epochs 4 --learning_rate 2e-4": GENERATE._replace(

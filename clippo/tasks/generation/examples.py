@@ -13,7 +13,7 @@ from clippo.data.samples import UnusableRow, captions_of, read_image
 from clippo.data.sampling import SampleKey
 from clippo.data.sources import check_columns, load_rows
 from clippo.emoji import EmojiPairs
-from clippo.tasks.generation.lines import alphabet, draw_line, passages, random_line
+from clippo.tasks.generation.lines import alphabet, draw_line, passages, random_line, split_line
 from clippo.tasks.generation.specs import TaskSpec
 from clippo.tasks.vqa.data import VisualQuestions
 
@@ -45,7 +45,8 @@ class TaskExamples(Dataset):
     ):
         self.spec, self.sampling = spec, sampling
         self._move = 0  # rows between an example and the image it is shown with
-        kind = {"answer": _Answers, "name": _Names}.get(spec.task, _Captions if spec.task == "caption" else _Lines)
+        kinds = {"answer": _Answers, "name": _Names, "caption": _Captions, "split": _SplitCaptions}
+        kind = kinds.get(spec.task, _Lines)
         self.source = kind(spec, sampling)
         self.order = np.arange(len(self.source))
         if not sampling and spec.limit is not None and spec.limit < len(self.order):
@@ -127,6 +128,28 @@ class _Captions:
         found = self.captions[row][language]
         target = found[0 if generator is None else generator.integers(len(found))]
         return read_image(self.images[row]), self.spec.draw(language), target, language
+
+
+class _SplitCaptions(_Captions):
+    """Images with the first part of a caption; the target is the rest."""
+
+    def __init__(self, spec: TaskSpec, sampling: bool):
+        super().__init__(spec, sampling)
+        if not sampling:  # the first caption is the one that is cut
+            self.index = [(row, name) for row, name in self.index if len(self._words(self.captions[row][name][0])) > 1]
+
+    @staticmethod
+    def _words(caption: str) -> str:
+        return " ".join(caption.split())
+
+    def references(self, number: int) -> list[str]:
+        row, language = self.index[number]
+        return [_cut(self._words(self.captions[row][language][0]), np.random.default_rng(number))[1]]
+
+    def read(self, number: int, generator: np.random.Generator | None) -> tuple[Any, str, str, str]:
+        image, _, caption, language = super().read(number, generator)
+        first, rest = _cut(self._words(caption), np.random.default_rng(number) if generator is None else generator)
+        return image, self.spec.draw(language, text=first), rest, language
 
 
 class _Answers:
@@ -213,11 +236,16 @@ class _Lines:
             raise UnusableRow("no line")
         if self.spec.task == "read":
             return None, self.spec.draw(language, text=line), line, language
-        spaces = [i for i, character in enumerate(line) if character == " " and i] or list(range(1, len(line)))
-        if not spaces:
-            raise UnusableRow("line of one character")
-        cut = spaces[chance.integers(len(spaces))]
-        return None, self.spec.draw(language, text=line[:cut]), line[cut:].strip(), language
+        first, rest = _cut(line, chance)
+        return None, self.spec.draw(language, text=first), rest, language
+
+
+def _cut(text: str, generator: np.random.Generator) -> tuple[str, str]:
+    """First part and rest; UnusableRow if the text is too short."""
+    try:
+        return split_line(text, generator)
+    except ValueError as error:
+        raise UnusableRow("text of fewer than two characters") from error
 
 
 def _open(spec: TaskSpec, columns: Sequence[str]) -> Any:

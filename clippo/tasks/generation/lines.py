@@ -75,6 +75,28 @@ def draw_line(text: str, least: int, most: int, generator: np.random.Generator) 
     return line.strip()
 
 
+def split_line(line: str, generator: np.random.Generator) -> tuple[str, str]:
+    """Cut a line in two at a random space, or anywhere if it has none: the parts of SplitCap.
+
+    Args:
+        line: Text of at least two characters.
+        generator: Source of randomness.
+
+    Raises:
+        ValueError: The text has fewer characters.
+
+    Example:
+        >>> import numpy as np
+        >>> split_line("one two", np.random.default_rng(0))
+        ('one', 'two')
+    """
+    places = [i for i, character in enumerate(line) if character == " " and i] or list(range(1, len(line)))
+    if not places:
+        raise ValueError(f"{line!r} cannot be cut in two; it needs two characters.")
+    cut = places[generator.integers(len(places))]
+    return line[:cut], line[cut:].strip()
+
+
 def alphabet(texts: Iterable[str]) -> list[str]:
     """All characters of texts, sorted, without spaces."""
     return sorted(set().union(*map(set, texts)) - {" "})

@@ -13,10 +13,11 @@ PROMPTS = {
     "caption": "caption {language}",
     "answer": "{question}",
     "name": "name {language}",
+    "split": "{text}",
     "continue": "{text}",
     "read": "{text}",
 }
-OF_IMAGES = ("caption", "answer", "name")
+OF_IMAGES = ("caption", "answer", "name", "split")
 
 
 @strict
@@ -77,9 +78,9 @@ class TaskSpec:
             raise ValueError(f"{self.path}: task={self.task!r} is not known; write one of {', '.join(PROMPTS)}.")
         self.name = self.name or self.task
         self.prompt = PROMPTS[self.task] if self.prompt is None else self.prompt
-        if self.task in ("caption", "continue", "read") and not self.text_columns:
+        if self.task in ("caption", "split", "continue", "read") and not self.text_columns:
             raise ValueError(f"{self.name}: the task {self.task!r} needs text_columns.")
-        if self.task in ("continue", "read") and "{text}" not in self.prompt:
+        if self.task in ("split", "continue", "read") and "{text}" not in self.prompt:
             raise ValueError(f"{self.name}: the prompt {self.prompt!r} draws no text; write {{text}} in it.")
         if self.task == "answer" and "{question}" not in self.prompt:
             raise ValueError(f"{self.name}: the prompt {self.prompt!r} draws no question; write {{question}} in it.")

@@ -28,7 +28,7 @@ from transformers import (
 
 from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoForSequenceClassification
-from clippo.surgery import has_head, init_classifier_bias, reset_head
+from clippo.surgery import grow, has_head, init_classifier_bias, reset_head
 from clippo.tasks.glue.baselines import baseline_scores
 from clippo.tasks.glue.data import (
     GLUE_TASKS,
@@ -96,6 +96,13 @@ class GlueArguments:
     pair_layout: str | None = field(
         default=None, metadata={"help": "rows, two_canvas or concatenate. Default: the layout of the model."}
     )
+    num_fusion_layers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Joint blocks over the two canvases of a pair (--pair_layout two_canvas). New ones start as the "
+            "last blocks of the model. Default: as in the config."
+        },
+    )
     canvas_format: str = field(default="packed", metadata={"help": "Format of rendered text: packed, uint8, float."})
     layer_decay: float | None = field(
         default=None,
@@ -146,11 +153,21 @@ def load_tokenizer(args: GlueArguments):
 
 
 def build_classifier(args: GlueArguments, task: GlueTask) -> tuple[ClippoForSequenceClassification, Any]:
-    """Builds model and tokenizer of one run: a new head on the weights of `args.model`, or on random weights."""
+    """Builds model and tokenizer of one run: a new head on the weights of `args.model`, or on random weights.
+
+    Raises:
+        ValueError: Joint blocks are asked for, but the texts of the task are not on two canvases.
+    """
     tokenizer = load_tokenizer(args)
     config = ClippoConfig.from_pretrained(args.model)
-    had_head = has_head(config)
-    config.num_text_canvases = 2 if task.is_pair and tokenizer.pair_layout == "two_canvas" else 1
+    layers = config.num_fusion_layers if args.num_fusion_layers is None else args.num_fusion_layers
+    two_canvases = task.is_pair and tokenizer.pair_layout == "two_canvas"
+    if layers and not two_canvases:
+        raise ValueError(
+            f"num_fusion_layers={layers} reads the two canvases of a pair; pass --pair_layout two_canvas and tasks of "
+            "pairs, or --num_fusion_layers 0."
+        )
+    fields = {"num_text_canvases": 2 if two_canvases else 1, "num_fusion_layers": layers}
     config.num_labels = max(len(task.labels), 1)
     if task.labels:
         config.id2label = dict(enumerate(task.labels))
@@ -158,20 +175,32 @@ def build_classifier(args: GlueArguments, task: GlueTask) -> tuple[ClippoForSequ
     config.problem_type = "regression" if task.is_regression else "single_label_classification"
     config.classifier_dropout = args.classifier_dropout
     config.classifier_hidden_size = args.classifier_hidden_size
-    if args.from_scratch:
-        model = ClippoForSequenceClassification._from_config(config, attn_implementation=args.attn_implementation)
-    else:
-        model = ClippoForSequenceClassification.from_pretrained(
-            args.model,
-            config=config,
-            dtype="float32",
-            attn_implementation=args.attn_implementation,
-            ignore_mismatched_sizes=had_head,
-        )
-        if had_head:
-            logger.info("%s was fine-tuned before; its head is replaced by a new one.", args.model)
-            reset_head(model)
+    if not args.from_scratch:
+        return _load_classifier(args, config, fields), tokenizer
+    for name, value in fields.items():
+        setattr(config, name, value)
+    model = ClippoForSequenceClassification._from_config(config, attn_implementation=args.attn_implementation)
     return model, tokenizer
+
+
+def _load_classifier(args: GlueArguments, config: ClippoConfig, fields: dict) -> ClippoForSequenceClassification:
+    """The weights of `args.model` under a new head; `fields` of the config are those of the result."""
+    had_head, layers = has_head(config), fields["num_fusion_layers"]
+    grows = layers not in (0, config.num_fusion_layers)
+    # A head above new joint blocks has the width of a head for single texts.
+    for name, value in ({"num_text_canvases": 1, "num_fusion_layers": 0} if grows else fields).items():
+        setattr(config, name, value)
+    model = ClippoForSequenceClassification.from_pretrained(
+        args.model,
+        config=config,
+        dtype="float32",
+        attn_implementation=args.attn_implementation,
+        ignore_mismatched_sizes=had_head,
+    )
+    if had_head:
+        logger.info("%s was fine-tuned before; its head is replaced by a new one.", args.model)
+        reset_head(model)
+    return grow(model, **fields) if grows else model
 
 
 def score_prediction(task: str, prediction: EvalPrediction) -> dict[str, float]:

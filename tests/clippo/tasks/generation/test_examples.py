@@ -12,7 +12,7 @@ import clippo
 from clippo.processing.bytes_clippo import to_text
 from clippo.tasks.generation.collator import GenerationCollator
 from clippo.tasks.generation.examples import TaskExamples
-from clippo.tasks.generation.lines import columns, draw_line, passages, random_line
+from clippo.tasks.generation.lines import columns, draw_line, passages, random_line, split_line
 from clippo.tasks.generation.specs import TaskSpec
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -111,6 +111,28 @@ def test_lines_to_continue_and_rows_of_a_file(tmp_path):
     assert TaskExamples(TaskSpec(task="read", rows=[1, 2], **spec), sampling=False).languages == ["de"]
     with pytest.raises(ValueError, match="there is no example"):
         TaskExamples(TaskSpec(task="read", languages=["fr"], **spec), sampling=False)
+
+
+@given(st.text(min_size=2, max_size=20), st.integers(0, 99))
+def test_both_parts_of_a_split_line_make_it_whole(text, seed):
+    line = " ".join(text.split())
+    if len(line) < 2:
+        with pytest.raises(ValueError, match="cannot be cut in two; it needs two characters"):
+            split_line(line, np.random.default_rng(seed))
+        return
+    first, rest = split_line(line, np.random.default_rng(seed))
+    assert first and rest and line in (first + rest, f"{first} {rest}")
+
+
+def test_captions_are_split_beside_their_image(parquet):
+    spec = TaskSpec(parquet, "split", text_columns={"en": "en", "de": "de"}, prompt="{language}: {text}")
+    fixed = TaskExamples(spec, sampling=False)
+    assert len(fixed) == 15 and fixed[0]["image"].size == (24, 24)
+    assert f"{fixed[0]['prompt']} {fixed[0]['target']}" == "en: a red square"
+    assert [item["target"] for item in (fixed[i] for i in range(15))] == [several[0] for several in fixed.references]
+    train = TaskExamples(spec)
+    drawn = {train.read(0, np.random.default_rng(seed))["target"] for seed in range(40)}
+    assert drawn == {"red square", "square", "ed", "d"}
 
 
 def test_lines_that_do_not_fit_are_left_out_of_an_evaluation(tmp_path):

@@ -209,6 +209,31 @@ def test_a_fine_tuned_model_leaves_its_head_behind(save_tiny, data, tmp_path):
             assert (trained.classifier.weight - before.classifier.weight).abs().max() > 1e-3
 
 
+def test_joint_blocks_read_pairs_and_start_as_the_last_ones(save_tiny, data, tmp_path):
+    options = ["--max_steps", "1", "--baselines", "False", "--seeds", "0", "--learning_rate", "1e-9"]
+    options += ["--keep_models", "True", "--pair_layout", "two_canvas"]
+    model, pairs = save_tiny(), ["--tasks", "mrpc"]
+    finetune_glue(*arguments(data, tmp_path / "a", model, *options, *pairs, "--num_fusion_layers", "1"))
+    folder = tmp_path / "a" / "mrpc" / "seed-0"
+    trained = clippo.ClippoForSequenceClassification.from_pretrained(folder)
+    assert (trained.config.num_fusion_layers, trained.config.num_text_canvases) == (1, 2)
+    assert trained.classifier.in_features == trained.config.hidden_size
+    tower = clippo.ClippoModel.from_pretrained(model).state_dict()
+    last = f"encoder.layers.{trained.config.num_hidden_layers - 1}.mlp.fc1.weight"
+    for name, source in ((f"vision_model.{last}", last), ("fusion.encoder.layers.0.mlp.fc1.weight", last)):
+        expected = tower[f"vision_model.{source}"]
+        torch.testing.assert_close(trained.get_parameter(name).detach(), expected, rtol=0, atol=1e-5)
+
+    # Its folder continues with its blocks, and without them on single texts.
+    finetune_glue(*arguments(data, tmp_path / "b", str(folder), *options, *pairs))
+    assert json.loads((tmp_path / "b" / "mrpc" / "seed-0" / "config.json").read_text())["num_fusion_layers"] == 1
+    with pytest.raises(ValueError, match="num_fusion_layers=1 reads the two canvases of a pair; pass --pair_layout"):
+        finetune_glue(*arguments(data, tmp_path / "c", str(folder), *options, "--tasks", "sst2"))
+    single = ["--tasks", "sst2", "--num_fusion_layers", "0"]
+    finetune_glue(*arguments(data, tmp_path / "d", str(folder), *options, *single))
+    assert clippo.ClippoConfig.from_pretrained(tmp_path / "d" / "sst2" / "seed-0").num_fusion_layers == 0
+
+
 def test_batches_can_be_of_texts_of_one_length(save_tiny, data, tmp_path, monkeypatch):
     from clippo.tasks.glue import finetune as glue
 
