@@ -81,13 +81,30 @@ EMBED = "clippo embed --model timm:tf_efficientnet_lite0 --data"
 VIT = Short("--progress false --device cpu", {"timm:tf_efficientnet_lite0": "VIT", "--crop": "--batch_size"})
 BUILT = VIT._replace(extra=f"{VIT.extra} --output_dir built/vectors")
 LIT = '--config_overrides \'{"image_tower": "VIT", "project_images": false, "projection_dim": 32}\''
-EMBED_TEXTS = (
-    "clippo embed --model sentence:MINILM --data data/sentences/KIND.parquet --texts target --output vectors/KIND"
-)
+TEACHER = "clippo embed --model sentence:MINILM --name sentence-transformers/all-MiniLM-L6-v2 --data"
+EMBED_TEXTS = f"{TEACHER} data/sentences/KIND.parquet --texts target --output vectors/KIND"
 SENTENCES = (
     "clippo build sentences --documents DOCUMENTS --translations TRANSLATIONS --wordnet WORDNET --exclude TESTS "
     "--max_chars 180 --phrases 5 --swaps 2 --grammar 400000"
 )
+
+# Recipe reader_captions: the words of the options that its two corpora share.
+FEW = "--swaps 0 --phrases 0 --grammar 0"
+CAPTION_TEXTS = (
+    f"clippo build sentences --translations CAPTIONS --english_column en --held_out 0 --exclude TESTS {FEW} "
+    "--output_dir data/captions"
+)
+GENERAL_TEXTS = (
+    "clippo build sentences --documents ARTICLES --translations NEWS --exclude TESTS --max_chars 180 "
+    f"{FEW} --output_dir data/general"
+)
+TEXTS = {
+    "CAPTIONS": "data/tatoeba/test.parquet",
+    "NEWS": "data/tatoeba/test.parquet",
+    "ARTICLES": "data/books/train.parquet",
+    "TESTS": "data/glue/stsb/test.parquet",
+    "en": "english",
+}
 
 SHORT = {
     # locked image towers
@@ -257,6 +274,15 @@ SHORT = {
         },
         after=SENTENCES,
     ),
+    CAPTION_TEXTS: Short(replace=TEXTS),
+    GENERAL_TEXTS: Short("--min_chars 4", TEXTS),
+    f"{TEACHER} data/captions/sentence.parquet --texts target --key target --output vectors/captions": Short(
+        replace={"sentence:MINILM": "MODEL"}, after=CAPTION_TEXTS
+    ),
+    f"{TEACHER} data/general/sentence.parquet --texts target --key target --output vectors/general": Short(
+        replace={"sentence:MINILM": "MODEL"}, after=GENERAL_TEXTS
+    ),
+    "clippo pretrain reader_captions": Short(parsed="needs the vectors of a sentence encoder"),
     "clippo demo sentences": Short(),
     'clippo demo sentences --queries "the planet has water" "Elle parle trois langues" --shown 3': Short(),
     "clippo evaluate sts --model checkpoints/clippo-reader --data data/glue/stsb": Short(EVALUATE),

@@ -43,6 +43,7 @@ DETOKENIZED = (
     (re.compile(r"([(\[$]) "), r"\1"),
     (re.compile(r'" ([^"]*?) "'), r'"\1"'),
 )
+LANGUAGE_COLUMN = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]+)*")  # of tables with a column for each language
 EDGES = ",.;:!?\"'()[]“”‘’«»—-*_"
 
 
@@ -101,7 +102,7 @@ class CorpusFiles:
         documents: Files of running text, as for `load_rows`.
         text_columns: Columns of documents; each file is read for those it has.
         translations: Files of sentences beside their English translation: columns lang, sentence, english, or a
-            column of English and one column for each language.
+            column of English and one column for each language, whose name is a language code, such as de or zho_CN.
         english_column: Name of the column of English where each language has a column.
         wordnet: Folder of WordNet's data files.
         exclude: Files of texts that must not be in the corpus, such as test sets; all columns of strings count.
@@ -162,7 +163,7 @@ def read_translations(files: CorpusFiles) -> Iterator[tuple[str, str, str]]:
                 f"{', '.join(rows.column_names)}. Name the English one with --english_column."
             )
         english = rows[files.english_column]
-        for language in rows.column_names:
+        for language in filter(LANGUAGE_COLUMN.fullmatch, rows.column_names):  # not `document` or `image_id`
             if language != files.english_column and rows.features[language].dtype == "string":
                 yield from ((language, own, other) for own, other in zip(rows[language], english, strict=True) if own)
 

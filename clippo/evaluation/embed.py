@@ -3,6 +3,7 @@
 clippo embed --model timm:resnet50 --data photos --output vectors/photos
 clippo embed --model sentence-transformers/all-MiniLM-L6-v2 --data books.parquet --texts text --output vectors/books
 
+A copy of a model keeps its name: `--model sentence:FOLDER --name sentence-transformers/all-MiniLM-L6-v2`.
 The same command continues after a stop. Under `accelerate launch` the processes share the work. After a change of the
 model, of its preprocessing or of the data, the vectors that it concerns are computed again.
 """
@@ -11,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ class EmbedArguments:
     )
     data: str = field(metadata={"help": "File, folder of images or files, or hub name; PATH:SPLIT names a split."})
     output_dir: str = field(metadata={"aliases": ["--output"], "help": "Folder for the vectors."})
+    name: str | None = field(
+        default=None, metadata={"help": "Name of the model to record (default: --model), for a copy of it in a folder."}
+    )
     image: str | None = field(default=None, metadata={"help": "Column of the images (default: image)."})
     texts: str | None = field(default=None, metadata={"help": "Column of texts to embed in place of images."})
     key: str | None = field(
@@ -97,16 +101,24 @@ def embed(args: EmbedArguments) -> Vectors:
         args.part_size, args.progress,
     )  # fmt: skip
     fingerprint = digest(encoder._cache_key(f"{kind}, {args.vector_dtype}"), *hashes)
+    name, keys = args.name or args.model, _keys(rows, column, args.key)
     written = _up_to_date(output, fingerprint)
+    state.wait_for_everyone()  # no process writes before all have looked
     if written is None:
         embedded = _embed(encoder, cells, column, kind)
         vectors = embedded.vectors.to(DTYPES[args.vector_dtype])
-        about = About(args.model, args.data, column, kind, fingerprint, len(rows), vectors.shape[1], args.vector_dtype)
+        about = About(name, args.data, column, kind, fingerprint, len(rows), vectors.shape[1], args.vector_dtype)
         if state.is_main_process:
             for row, reason in list(embedded.broken.items())[:3]:
                 print(f"row {row} has no vector: {reason}", file=sys.stderr)
-            Vectors.write(output, about, vectors, embedded.kept, hashes, _keys(rows, column, args.key))
+            Vectors.write(output, about, vectors, embedded.kept, hashes, keys)
             shutil.rmtree(output / "parts", ignore_errors=True)
+        state.wait_for_everyone()
+        written = Vectors(output)
+    elif (written.about.model, written.keys) != (name, keys):  # other names for the same vectors
+        if state.is_main_process:
+            about = replace(written.about, model=name)
+            Vectors.write(output, about, written.vectors, written.rows.tolist(), hashes, keys)
         state.wait_for_everyone()
         written = Vectors(output)
     return written

@@ -21,6 +21,7 @@ def inputs(tmp_path):
     long = {"lang": ["deu"] * 60, "sentence": [f"Satz {i}" for i in range(60)], "english": english}
     parquet.write_table(pa.table(long), tmp_path / "long.parquet")
     wide = {"idx": list(range(60)), "eng": english, "fra": [f"Phrase {i}" for i in range(60)]}
+    wide["document"] = [f"news.{i}" for i in range(60)]  # not a language
     parquet.write_table(pa.table(wide), tmp_path / "wide.parquet")
     parquet.write_table(pa.table({"sentence1": ["Seen in a test set."], "label": [1]}), tmp_path / "test.parquet")
     return CorpusFiles(

@@ -139,6 +139,12 @@ class TestRuns:
         assert sum(counted) == ROWS
         assert torch.equal(embed(vit, photos, tmp_path).vectors, first) and sum(counted) == ROWS
 
+    def test_other_names_and_keys_are_written_without_computing(self, photos, vit, tmp_path, counted):
+        first = embed(vit, photos, tmp_path).vectors.clone()
+        named = embed(vit, photos, tmp_path, "--name", "some/model", "--key", "name")
+        assert sum(counted) == ROWS and torch.equal(named.vectors, first)
+        assert named.about.model == "some/model" and named.row_of_key("p7") == 7
+
     def test_a_killed_run_resumes(self, photos, vit, tmp_path, counted, monkeypatch):
         expected = embed(vit, photos, tmp_path / "whole").vectors
         counted.clear()
