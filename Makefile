@@ -60,7 +60,7 @@ $(RUN):
 $(VENV)/.installed: setup.py constraints.txt | $(RUN)
 	@echo "installing into $(VENV): a few minutes the first time"
 	$(PIP) install -q --no-deps $(TORCH)
-	$(PIP) install -q -c constraints.txt -e '.[test,plot,shaping,evaluation,onnx,search,pictograms]'
+	$(PIP) install -q -c constraints.txt -e '.[test,plot,shaping,evaluation,onnx,search,pictograms,finetune]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -27,6 +27,7 @@ COMMANDS = {
     "finetune generate": Command(
         "clippo.tasks.generation.finetune:main", "Fine-tune a model that writes captions, answers and read texts."
     ),
+    "finetune pairs": Command("clippo.tasks.pairs.finetune:main", "Fine-tune on own pairs, and keep the old tasks."),
     "evaluate": Command("clippo.evaluation.command:main", "Evaluate a model: zero-shot, retrieval, probes, sentences."),
     "evaluate emoji": Command("clippo.emoji.evaluation:main", "Measure an emoji search by script and by split."),
     "evaluate pictograms": Command(

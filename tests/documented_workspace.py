@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def write_news(data: Path) -> None:
 
 def write_classes(data: Path) -> None:
     """CIFAR-10 and flowers."""
-    for name, column, splits in (("cifar10", "img", ("train_10k", "test")), ("flowers", "image", ("train", "test"))):
+    three = ("train", "validation", "test")
+    sets = (("cifar10", "img", ("train_10k", "test")), ("flowers", "image", three[::2]), ("flowers400", "image", three))
+    for name, column, splits in sets:
         features = Features({column: Image(), "label": ClassLabel(names=["ant", "bee", "cat"])})
         for split in splits:
             rows = [{column: picture(i), "label": i % 3} for i in range(90)]
@@ -164,6 +167,9 @@ def write_models(folder: Path) -> None:
     """Folders that the commands take as models."""
     for name in ("MODEL", "FOLDER", "my-model", "runs/flickr8k", "models/clippo_b16_100c4", "clippo-b16"):
         save_tiny(folder / name, processor={"overflow": "ignore"}, skip_blank_patches=True)
+    (folder / "runs/flowers/finetuned").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(ROOT / "checkpoints/clippo-emoji" / name, folder / "runs/flowers/finetuned")
     for name in ("runs/text_pairs", "runs/text_pairs_long"):
         save_tiny(folder / name, processor={"overflow": "ignore"}, **TEXT_MODEL)
     save_tiny(folder / "runs/flickr8k_from_text", image_size=[112, 224], skip_blank_patches=True)

@@ -168,6 +168,16 @@ SHORT = {
     "clippo finetune glue --model FOLDER --tasks all --output_dir runs/glue": GLUE,
     "clippo finetune glue --model FOLDER --tasks mrpc stsb --data_dir data/glue --seeds 0 1 2 --pair_layout two_canvas "
     "--output_dir runs/glue": GLUE._replace(extra=f"{GLUE.extra} --output_dir runs/glue_two_canvas"),
+    "clippo finetune pairs --init_from MODEL "
+    '--sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\' '
+    '--replay \'[{"kind": "emoji", "path": "data/emoji"}]\' --replay_share 0.5 --layer_decay 0.8 '
+    '--evaluations \'[{"name": "mine", "role": "new", "task": "retrieval", "data": "pairs", "split": "validation", '
+    '"captions": ["en=caption"]}, {"name": "emoji", "role": "old", "task": "retrieval", "data": "data/emoji", '
+    '"languages": ["en", "de"]}]\' --per_device_train_batch_size 64 --learning_rate 1e-4 --max_steps 500 '
+    "--output_dir runs/mine_kept": Short(f"{STEP} --alphas 1"),
+    "clippo finetune pairs finetuning/flowers": Short(f"{STEP} --alphas 1"),
+    "clippo finetune pairs finetuning/flowers --replay '[]' --layer_decay 1 --per_device_train_batch_size 32 "
+    "--output_dir runs/flowers_plain": Short(f"{STEP} --alphas 1"),
     "clippo finetune vqa easy_vqa": VQA,
     "clippo finetune vqa easy_vqa --init_from runs/easy_vqa --output_dir runs/easy_vqa_augmented --num_train_epochs 14 "
     "--learning_rate 1.5e-3 --flip true --shift 0.12 --seed 1": VQA,

@@ -320,7 +320,7 @@ def _parse_recipe(argv: list[str]) -> tuple[RunArguments, list]:
     if not isinstance(recipe, dict) or not recipe.get("tasks") or set(recipe) - {"run", "tasks"}:
         raise ValueError(f"{path} needs a list `tasks`, may have a section `run`, and may have no other key.")
     parser = HfArgumentParser(RunArguments, prog="clippo evaluate all")
-    parser.set_defaults(**_known(RunArguments, recipe.get("run") or {}, path))
+    parser.set_defaults(**known_options(RunArguments, recipe.get("run") or {}, path))
     (run,) = parser.parse_args_into_dataclasses(argv[1:] if named else argv)
     tasks = []
     for entry in recipe["tasks"]:
@@ -328,11 +328,18 @@ def _parse_recipe(argv: list[str]) -> tuple[RunArguments, list]:
         name = entry.pop("task", None)
         if name not in TASKS:
             raise ValueError(f"{path}: task {name!r} is not known; choose one of {', '.join(TASKS)}.")
-        tasks.append((name, TASKS[name][0](**_known(TASKS[name][0], entry, path))))
+        tasks.append((name, TASKS[name][0](**known_options(TASKS[name][0], entry, path))))
     return run, tasks
 
 
-def _known(kind: type, values: dict, path: object) -> dict:
+def known_options(kind: type, values: dict, path: object) -> dict:
+    """Returns the options of a recipe, or raises ValueError if one is unknown.
+
+    Args:
+        kind: Dataclass of the options.
+        values: Options by name.
+        path: Origin of the options in the message.
+    """
     names = [one.name for one in fields(kind)]
     unknown = sorted(set(values) - set(names))
     if unknown:

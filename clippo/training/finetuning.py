@@ -47,10 +47,10 @@ def depth_of(name: str, num_layers: int) -> int:
         name: Name as in `named_parameters`, with or without the prefixes of distribution and compilation.
         num_layers: Number L of blocks.
     """
-    block = re.search(r"vision_model\..*?layers\.(\d+)\.", name)
+    block = re.search(r"(vision|image)_model\..*?layers\.(\d+)\.", name)
     if block:
-        return int(block[1]) + 1
-    return 0 if "vision_model.embeddings." in name else num_layers + 1
+        return int(block[2]) + 1
+    return 0 if re.search(r"(vision|image)_model\.embeddings\.", name) else num_layers + 1
 
 
 def is_of_tower(name: str) -> bool:
@@ -58,55 +58,28 @@ def is_of_tower(name: str) -> bool:
     return "vision_model." in name
 
 
-class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
-    """Trainer with smaller rates for lower layers that reports the share of its time spent waiting for data.
-
-    It logs `data_wait_share` at the end of training. Texts are rendered within that time unless workers do it.
+class LayerRatesMixin:
+    """Mixin for a Trainer with smaller rates for lower layers.
 
     Args:
         layer_decay: The rate at depth d is `layer_decay ** (L + 1 - d)` times that of the classifier, pooling head and
             last LayerNorm (d = L + 1). 1 gives all layers one rate.
         tower_lr_scale: Factor of the tower's rates to those of the layers beside it. 0 freezes the tower: it has no
             gradient, no state in the optimizer and no dropout.
-        eval_collator: Replaces the data collator in evaluation, where images are not augmented.
-        settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
     Raises:
         ValueError: `layer_decay` is not in (0, 1], or `tower_lr_scale` not in [0, 1].
-        FloatingPointError: The loss is not finite.
-
-    Example:
-        >>> import tempfile
-        >>> import clippo
-        >>> from transformers import TrainingArguments
-        >>> from clippo.training.finetuning import FineTuningTrainer
-        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     arguments = TrainingArguments(folder, use_cpu=True, learning_rate=0.1, report_to="none")
-        ...     model = clippo.ClippoForSequenceClassification(config)
-        ...     trainer = FineTuningTrainer(model, arguments, layer_decay=0.5)
-        >>> sorted({group["lr"] for group in trainer.create_optimizer().param_groups})
-        [0.025, 0.05, 0.1]
     """
 
-    def __init__(self, *args, layer_decay: float = 1.0, tower_lr_scale: float = 1.0, eval_collator=None, **kwargs):
+    def __init__(self, *args, layer_decay: float = 1.0, tower_lr_scale: float = 1.0, **kwargs):
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay={layer_decay} is not a factor in (0, 1]; 1 trains all layers alike.")
         if not 0 <= tower_lr_scale <= 1:
             raise ValueError(f"tower_lr_scale={tower_lr_scale} is not a factor from 0 to 1; 0 freezes the tower.")
         super().__init__(*args, **kwargs)
-        if self.args.torch_compile:
-            compile_blocks(self)
         self.layer_decay, self.tower_lr_scale = layer_decay, tower_lr_scale
         if tower_lr_scale == 0:
             self.model.vision_model.requires_grad_(False)
-        self.eval_collator = eval_collator or self.data_collator
-        self.clock = WaitClock()
-        self.data_wait = 0.0  # seconds of the last training
-
-    def get_decay_parameter_names(self, model) -> list[str]:
-        """Returns kernels only, as in pretraining: no bias, LayerNorm, position or probe."""
-        return decay_parameter_names(model)
 
     def create_optimizer(self, *args, **kwargs):
         if self.optimizer is None:
@@ -129,6 +102,48 @@ class FineTuningTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         layers = self.model.config.num_hidden_layers
         decay = self.layer_decay ** (layers + 1 - depth_of(name, layers))
         return decay * (self.tower_lr_scale if is_of_tower(name) else 1.0)
+
+
+class FineTuningTrainer(LayerRatesMixin, CheckpointMixin, EvalDataMixin, Trainer):
+    """Trainer with smaller rates for lower layers that reports the share of its time spent waiting for data.
+
+    It logs `data_wait_share` at the end of training. Texts are rendered within that time unless workers do it.
+
+    Args:
+        layer_decay: See `LayerRatesMixin`.
+        tower_lr_scale: See `LayerRatesMixin`.
+        eval_collator: Replaces the data collator in evaluation, where images are not augmented.
+        settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
+
+    Raises:
+        ValueError: `layer_decay` is not in (0, 1], or `tower_lr_scale` not in [0, 1].
+        FloatingPointError: The loss is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> import clippo
+        >>> from transformers import TrainingArguments
+        >>> from clippo.training.finetuning import FineTuningTrainer
+        >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     arguments = TrainingArguments(folder, use_cpu=True, learning_rate=0.1, report_to="none")
+        ...     model = clippo.ClippoForSequenceClassification(config)
+        ...     trainer = FineTuningTrainer(model, arguments, layer_decay=0.5)
+        >>> sorted({group["lr"] for group in trainer.create_optimizer().param_groups})
+        [0.025, 0.05, 0.1]
+    """
+
+    def __init__(self, *args, eval_collator=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.torch_compile:
+            compile_blocks(self)
+        self.eval_collator = eval_collator or self.data_collator
+        self.clock = WaitClock()
+        self.data_wait = 0.0  # seconds of the last training
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        """Returns kernels only, as in pretraining: no bias, LayerNorm, position or probe."""
+        return decay_parameter_names(model)
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)

@@ -144,7 +144,7 @@ def build_data(args: DataArguments, processor: ClippoProcessor, training_args: T
     specs = [SourceSpec.from_dict(spec) for spec in args.sources]
     train = _mixed_pairs(specs, args, training_args)
     validation = SourcePairs(SourceSpec.from_dict(args.validation), sampling=False) if args.validation else None
-    return train, validation, _augmented(plain, args), plain
+    return train, validation, with_augmentation(plain, args), plain
 
 
 def _mixed_pairs(
@@ -165,10 +165,17 @@ def _mixed_pairs(
         return PairMixture.from_specs(specs, args.texts_per_image)
 
 
-def _augmented(collator: ContrastiveCollator, args: DataArguments) -> ContrastiveCollator:
+def with_augmentation(collator: ContrastiveCollator, args: DataArguments) -> ContrastiveCollator:
     """Returns a collator with the augmentation of photographs that the arguments ask for.
 
     RandAugment works on PIL images, in the workers and before the images are resized.
+
+    Args:
+        collator: Collator without augmentation.
+        args: Arguments with `flip`, `randaugment`, `random_crop` and `augment_on_device`.
+
+    Raises:
+        ValueError: The device has nothing to compute.
     """
     layers, magnitude = args.randaugment or (0, 0)
     if not (args.random_crop or args.augment_on_device):
@@ -182,7 +189,13 @@ def _augmented(collator: ContrastiveCollator, args: DataArguments) -> Contrastiv
     return replace(collator, augment=augment, views=views, on_device=args.augment_on_device)
 
 
-def _device_views(train: Dataset | IterableDataset, collator: ContrastiveCollator) -> DeviceViews | None:
+def device_views(train: Dataset | IterableDataset, collator: ContrastiveCollator) -> DeviceViews | None:
+    """Returns the views that the device computes, or None where the workers do it.
+
+    Args:
+        train: Training set.
+        collator: Its collator.
+    """
     if not collator.on_device:
         return None
     return DeviceViews(collator.views, train.images if collator.by_number else None)
@@ -280,9 +293,9 @@ def _build_trainer(
         micro_batch_size=step_args.micro_batch_size,
         compile_blocks=step_args.compile_blocks,
         max_skipped=data_args.max_skipped,
-        device_views=_device_views(train, collator),
+        device_views=device_views(train, collator),
         distillation=distillation_args,
-        settings=_settings(model_args, data_args, optimizer_args, distillation_args)
+        settings=run_settings(model_args, data_args, optimizer_args, distillation_args)
         | ({"caption_loss_weight": step_args.caption_loss_weight} if step_args.caption_loss_weight else {}),
     )
     trainer.add_callback(SaveFirst())
@@ -305,13 +318,20 @@ def _with_captions(
     return replace(collator, caption_length=length), replace(eval_collator, caption_length=length)
 
 
-def _settings(
+def run_settings(
     model_args: ModelArguments,
     data_args: DataArguments,
-    optimizer_args: OptimizerArguments | None,
-    distillation_args: DistillationArguments | None,
+    optimizer_args: OptimizerArguments | None = None,
+    distillation_args: DistillationArguments | None = None,
 ) -> dict:
-    """Returns the settings that change the weights, without paths of the data, which may be moved."""
+    """Returns the settings that change the weights, without paths of the data, which may be moved.
+
+    Args:
+        model_args: Model.
+        data_args: Data.
+        optimizer_args: Optimizer and schedule.
+        distillation_args: Losses against given vectors.
+    """
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
     for name in ("text_options", "fit_projection"):  # a run of a version without them can be resumed
