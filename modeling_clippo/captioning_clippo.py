@@ -61,7 +61,7 @@ class Captioning:
             raise ValueError(
                 f"There are {len(caption_ids)} captions for {len(states)} images; give each image equally many."
             )
-        inputs = shift_right(caption_ids, self.config.pad_token_id)
+        inputs = shift_right(caption_ids, self.config)
         decoded = self.decoder(inputs, states.repeat(sets, 1, 1), return_dict=True)
         number = (caption_ids != -100).sum().float()
         if self.training:  # the mean over the processes is then the mean over all bytes

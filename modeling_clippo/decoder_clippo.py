@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_clippo import ClippoAttention, eager_attention_forward
 from .configuration_clippo import ClippoConfig
 from .encoder_clippo import ClippoMLP
+from .labels_clippo import check_ids
 from .tower_clippo import ClippoPreTrainedModel
 
 
@@ -222,8 +223,14 @@ class ClippoDecoder(ClippoPreTrainedModel):
         return F.linear(hidden_states, self.embedding.weight).float()
 
 
-def shift_right(labels: torch.Tensor, start: int) -> torch.Tensor:
-    """Make decoder inputs of labels int64 (B, L): the start id, then all labels but the last. -100 becomes `start`."""
+def shift_right(labels: torch.Tensor, config: ClippoConfig) -> torch.Tensor:
+    """Make decoder inputs of labels int64 (B, L): the start id, then all labels but the last. -100 becomes the start.
+
+    Raises:
+        ValueError: A label is not an id of the decoder.
+    """
+    check_ids(labels, config.decoder_vocab_size)
+    start = config.pad_token_id
     return F.pad(labels[:, :-1], (1, 0), value=start).masked_fill(F.pad(labels[:, :-1], (1, 0)) == -100, start)
 
 

@@ -220,7 +220,8 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             logits float32 (B, L, V). The loss is a mean over all labels of the batch that are not -100.
 
         Raises:
-            ValueError: There are neither labels nor `decoder_input_ids`, or more ids than `decoder_max_length`.
+            ValueError: There are neither labels nor `decoder_input_ids`, more ids than `decoder_max_length`, or a label
+                that is not an id (checked on the CPU only).
         """
         if encoder_outputs is None:
             inputs = (pixel_values, text_pixel_values, interpolate_pos_encoding, image_index)
@@ -228,7 +229,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("The decoder has no ids; pass labels, or decoder_input_ids that begin with 0.")
-            decoder_input_ids = shift_right(labels, self.config.pad_token_id)
+            decoder_input_ids = shift_right(labels, self.config)
         decoded = self.decoder(
             decoder_input_ids,
             encoder_outputs.last_hidden_state,
@@ -324,7 +325,7 @@ class ClippoForConditionalGeneration(ClippoPreTrainedModel, GenerationMixin):
             encoder_outputs = self.encode(pixel_values, text_pixel_values, interpolate_pos_encoding)
         states, kept = encoder_outputs.last_hidden_state, encoder_outputs.kept_patches
         labels = labels.to(states.device)
-        inputs, texts = shift_right(labels, self.config.pad_token_id), len(labels)
+        inputs, texts = shift_right(labels, self.config), len(labels)
         counted = labels != -100  # (C, L)
         scores = []
         for row in range(len(states)):  # one input at a time, so that memory does not grow with B * C

@@ -1,4 +1,4 @@
-"""Labels of the classification heads: their checks, and the loss of answers to questions."""
+"""Labels: checks for the classification heads and the decoder, and the loss of answers to questions."""
 
 import torch
 from torch.nn import functional as F
@@ -63,6 +63,27 @@ def _check_classes(labels: torch.Tensor, num_labels: int) -> None:
         raise ValueError(
             f"Label {int(lowest) if lowest < 0 else int(highest)} is not one of the model's {num_labels} labels, 0 to "
             f"{num_labels - 1}; load the model with num_labels=... or correct the data."
+        )
+
+
+def check_ids(labels: torch.Tensor, vocab_size: int) -> None:
+    """Check the labels of generated text, on the CPU only as `check_labels`.
+
+    Args:
+        labels: int64 (B, L), -100 after the end of a text.
+        vocab_size: Number of ids that the decoder knows.
+
+    Raises:
+        ValueError: A label is not an id of the decoder.
+    """
+    counted = labels[labels != -100] if _can_check(labels) else labels[:0]
+    if not counted.numel():
+        return
+    lowest, highest = counted.aminmax()
+    if lowest < 0 or highest >= vocab_size:
+        raise ValueError(
+            f"Label {int(lowest) if lowest < 0 else int(highest)} is not an id of the decoder, 0 to {vocab_size - 1}; "
+            "encode the texts with the model's processor, or make a model with that decoder_vocab_size."
         )
 
 

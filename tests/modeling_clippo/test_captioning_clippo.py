@@ -33,7 +33,7 @@ def test_loss_is_the_weighted_sum_of_both(sets):
     contrastive = model(**inputs)
     assert contrastive.caption_loss is None
     states = model.vision_model(inputs["pixel_values"]).last_hidden_state.repeat(sets, 1, 1)
-    logits = model.decoder.logits(model.decoder(shift_right(ids, 0), states).last_hidden_state)
+    logits = model.decoder.logits(model.decoder(shift_right(ids, model.config), states).last_hidden_state)
     captions = byte_loss(logits, ids)
     torch.testing.assert_close(both.caption_loss, captions.detach(), rtol=0, atol=5e-6)
     torch.testing.assert_close(both.loss, contrastive.loss + 0.5 * captions, rtol=0, atol=5e-6)

@@ -67,7 +67,13 @@ def test_more_ids_than_positions_are_refused():
 
 def test_labels_are_shifted_behind_the_start():
     labels = torch.tensor([[5, 6, 1, -100], [7, 1, -100, -100]])
-    assert shift_right(labels, 0).tolist() == [[0, 5, 6, 1], [0, 7, 1, 0]]
+    assert shift_right(labels, make().config).tolist() == [[0, 5, 6, 1], [0, 7, 1, 0]]
+
+
+@pytest.mark.parametrize("label", [-1, 384])
+def test_labels_that_are_no_ids_are_refused(label):
+    with pytest.raises(ValueError, match=f"Label {label} is not an id of the decoder, 0 to 383; encode the texts"):
+        shift_right(torch.tensor([[5, label, -100]]), make().config)
 
 
 def test_loss_is_the_mean_over_the_bytes_of_the_batch(shared):
