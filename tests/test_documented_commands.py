@@ -195,6 +195,7 @@ SHORT = {
     "clippo pretrain flickr8k --caption_loss_weight 1.0 --output_dir runs/coca --config_overrides "
     '\'{"num_hidden_layers": 4, "image_size": 112, "projection_dim": 192, "num_decoder_layers": 2}\'': MIXTURE,
     "clippo finetune generate easy_vqa_generate": GENERATE,
+    "clippo finetune generate easy_vqa_shapes": GENERATE._replace(after="clippo finetune generate easy_vqa_generate"),
     "clippo finetune generate reading": GENERATE,
     "clippo finetune generate splitcap": GENERATE,
     "clippo finetune generate flickr8k_captions": GENERATE,

@@ -1,6 +1,7 @@
 """Examples of the tasks: image, drawn prompt, and the text to write."""
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -160,6 +161,9 @@ class _Answers:
         rows = _open(spec, [spec.image_column])
         columns = (spec.image_column, spec.question_column, spec.answer_column)
         self.questions = VisualQuestions.from_rows(rows, *columns)
+        if spec.question_pattern is not None:
+            found = [row for row in self.questions.rows if re.search(spec.question_pattern, row[1])]
+            self.questions.rows = found
 
     def __len__(self) -> int:
         return len(self.questions)

@@ -1,5 +1,6 @@
 """Specification of one task of text generation, as a recipe writes it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ class TaskSpec:
         languages: Languages to keep. None keeps all.
         question_column: Column of questions. Default: "questions", or else "question".
         answer_column: Column of answers. Default: "answers", or else "answer".
+        question_pattern: Regular expression; only questions in which it is found are kept. A second entry of the same
+            file can then train the kinds of questions that a model still gets wrong more often.
         min_columns: Shortest line for "continue" and "read", in columns of 8 pixels. A Chinese character takes two.
         max_columns: Longest line.
         random_share: Share of the lines for "read" that are random characters of their language instead of its words.
@@ -68,6 +71,7 @@ class TaskSpec:
     languages: list[str] | None = None
     question_column: str | None = None
     answer_column: str | None = None
+    question_pattern: str | None = None
     min_columns: int = 4
     max_columns: int = 60
     random_share: float | int = 0.0
@@ -84,6 +88,7 @@ class TaskSpec:
             raise ValueError(f"{self.name}: the prompt {self.prompt!r} draws no text; write {{text}} in it.")
         if self.task == "answer" and "{question}" not in self.prompt:
             raise ValueError(f"{self.name}: the prompt {self.prompt!r} draws no question; write {{question}} in it.")
+        self._check_pattern()
         if not 1 <= self.min_columns <= self.max_columns:
             raise ValueError(
                 f"{self.name}: min_columns={self.min_columns} and max_columns={self.max_columns} must be a rising "
@@ -93,6 +98,21 @@ class TaskSpec:
             raise ValueError(f"{self.name}: rows={self.rows} is not a range; give the first row and the one after.")
         if not 0 <= self.random_share <= 1:
             raise ValueError(f"{self.name}: random_share={self.random_share} is not a share from 0 to 1.")
+
+    def _check_pattern(self):
+        if self.question_pattern is None:
+            return
+        if self.task != "answer":
+            raise ValueError(
+                f"{self.name}: question_pattern selects questions, but the task is {self.task!r}; drop it."
+            )
+        try:
+            re.compile(self.question_pattern)
+        except re.error as error:
+            raise ValueError(
+                f"{self.name}: question_pattern={self.question_pattern!r} is not a regular expression ({error}); "
+                "correct it."
+            ) from error
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> "TaskSpec":

@@ -71,6 +71,8 @@ def test_random_lines_have_the_characters_of_their_language():
         ({"task": "answer", "prompt": "what"}, "the prompt 'what' draws no question"),
         ({"task": "caption", "text_columns": "t", "rows": [3, 3]}, r"rows=\[3, 3\] is not a range"),
         ({"task": "read", "text_columns": "t", "max_columns": 2}, "min_columns=4 and max_columns=2"),
+        ({"task": "name", "question_pattern": "red"}, "question_pattern selects questions, but the task is 'name'"),
+        ({"task": "answer", "question_pattern": "("}, r"question_pattern='\(' is not a regular expression \(missing"),
         ({"task": "read", "text_columns": "t", "random_share": 2}, "random_share=2 is not a share"),
     ],
 )
@@ -100,6 +102,24 @@ def test_exchanged_images_keep_prompts_and_references(parquet):
     images = [np.asarray(item["image"])[0, 0].tolist() for item in (examples[i] for i in range(5))]
     moved = [np.asarray(other[i]["image"])[0, 0].tolist() for i in range(5)]
     assert moved == images[2:] + images[:2]
+
+
+def test_questions_are_selected_by_a_pattern(tmp_path):
+    rows = {
+        "image": [Image.new("RGB", (8, 8))],
+        "questions": [["red?", "round?", "is it red?"]],
+        "answers": [["no"] * 3],
+    }
+    features = datasets.Features(
+        image=datasets.Image(),
+        questions=datasets.List(datasets.Value("string")),
+        answers=datasets.List(datasets.Value("string")),
+    )
+    datasets.Dataset.from_dict(rows, features).to_parquet(str(tmp_path / "q.parquet"))
+    spec = TaskSpec(str(tmp_path / "q.parquet"), "answer", question_pattern="red")
+    assert [item["prompt"] for item in map(TaskExamples(spec, False).__getitem__, range(2))] == ["red?", "is it red?"]
+    with pytest.raises(ValueError, match="answer: there is no example"):
+        TaskExamples(TaskSpec(str(tmp_path / "q.parquet"), "answer", question_pattern="blue"))
 
 
 def test_lines_to_continue_and_rows_of_a_file(tmp_path):
