@@ -33,6 +33,7 @@ EXTRAS_REQUIRE = {
     "evaluation": ["scikit-learn>=1.7", "scipy>=1.15"],
     "pictograms": ["resvg-py>=0.5"],
     "finetune": ["peft>=0.17"],
+    "pictograms": ["resvg>=0.2"],
     "train": ["tensorboard>=2.16"],
     "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],

@@ -132,9 +132,6 @@ SHORT = {
     "--max_steps 1500": GPU,
     "clippo pretrain emoji_english": PRETRAIN,
     "clippo pretrain pictograms": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
-    "clippo pretrain pictograms --init_from checkpoints/clippo-emoji": PRETRAIN._replace(
-        extra=f"{PRETRAIN.extra} --output_dir runs/pictograms_from_emoji"
-    ),
     "clippo build pictogram_gallery": Short(),
     "clippo demo pictograms": Short(
         "--model checkpoints/clippo-emoji --output pictograms.png", after="clippo build pictogram_gallery"

@@ -16,10 +16,10 @@ from clippo.processing.bytes_clippo import to_labels
 class ContrastiveCollator:
     """Batches pairs for contrastive training.
 
-    It takes a list of {"image", "text"} or {"vector", "text"}, and {"first_text", "text"}, with "seed" and "skipped" if
-    they have them; other keys are ignored. "text" is a string, or a list of K strings in every pair. Then the batch
-    holds K sets of texts: the first text of every pair, then the second ones, as `ClippoModel` expects them. A list of
-    None, a batch that a resumed stream skips, becomes an empty dictionary.
+    It takes a list of {"image", "text"} or {"vector", "text"}, and {"first_text", "text"}, with "seed", "concept" and
+    "skipped" if they have them; other keys are ignored. "text" is a string, or a list of K strings in every pair. Then
+    the batch holds K sets of texts: the first text of every pair, then the second ones, as `ClippoModel` expects them.
+    A list of None, a batch that a resumed stream skips, becomes an empty dictionary.
 
     Args:
         processor: `ClippoProcessor`; its tokenizer draws texts, its image processor reads images.
@@ -41,6 +41,7 @@ class ContrastiveCollator:
         `text_pixel_values`: Texts, those of images first.
         `caption_ids`: int64 (K*B_i, L), with `caption_length`.
         `return_loss`: True.
+        `concepts`: int64 (B,), the items' "concept", if they have it, see `clippo.training.anchors`.
         `skipped`: Sum over the items, if they have it.
 
     Raises:
@@ -89,6 +90,8 @@ class ContrastiveCollator:
             captions = self._in_sets([pair["text"] for pair in with_image])
             batch["caption_ids"] = torch.from_numpy(to_labels(captions, self.caption_length))
         batch["return_loss"] = True
+        if "concept" in pairs[0]:
+            batch["concepts"] = torch.tensor([pair["concept"] for pair in pairs])
         if any("skipped" in pair for pair in pairs):
             batch["skipped"] = sum(pair.get("skipped", 0) for pair in pairs)
         return batch

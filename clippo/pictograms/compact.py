@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image
 
-from clippo.pictograms.bank import PictureBank
+from clippo.pictograms.bank import EncodedPictures, PictureBank
 from clippo.pictograms.drawing import decode
 from clippo.pictograms.splits import share_of
 
@@ -139,8 +139,8 @@ def unpack_colours(data: bytes, count: int, side: int) -> np.ndarray:
     return out
 
 
-def open_bank(folder: str | Path) -> PictureBank:
-    """Pictures of a data set in memory, from either form.
+def open_bank(folder: str | Path) -> PictureBank | EncodedPictures:
+    """Pictures of a data set in memory, from either form; those of the compact form are decoded.
 
     Args:
         folder: Folder of the data set.
@@ -148,7 +148,7 @@ def open_bank(folder: str | Path) -> PictureBank:
     folder = Path(folder)
     if not (folder / SHAPE).is_file():
         table = parquet.read_table(folder / "pictures.parquet", columns=["image", "mask"])
-        return PictureBank.decoded(table["image"].to_pylist(), table["mask"].to_pylist())
+        return EncodedPictures(table["image"], table["mask"].to_pylist())
     counts = json.loads((folder / SHAPE).read_text(encoding="utf-8"))
     side = counts["side"]
     masks = unpack_masks(lzma.decompress((folder / MASKS).read_bytes()), counts["masks"], side)

@@ -35,12 +35,14 @@ def shape(pixels: np.ndarray) -> bytes:
         >>> shape(small) == shape(large)
         True
     """
-    alpha = pixels[..., 3].astype(np.float32) / 255
-    light = pixels[..., :3].astype(np.float32).mean(axis=-1) * alpha + 255 * (1 - alpha)
-    rows, columns = np.flatnonzero(alpha.max(axis=1) > 0.25), np.flatnonzero(alpha.max(axis=0) > 0.25)
+    opaque = pixels[..., 3] > 63
+    rows, columns = np.flatnonzero(opaque.any(axis=1)), np.flatnonzero(opaque.any(axis=0))
     if len(rows) == 0:
         return bytes(SHAPE_SIDE * SHAPE_SIDE // 8)
-    cut = Image.fromarray(light[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8))
+    part = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint32)
+    alpha = part[..., 3]
+    light = (part[..., 0] + part[..., 1] + part[..., 2]) * alpha // 765 + 255 - alpha  # mean of the colours, on white
+    cut = Image.fromarray(light.astype(np.uint8))
     cells = np.asarray(cut.resize((SHAPE_SIDE, SHAPE_SIDE), Image.Resampling.BOX))
     return np.packbits(cells < 160).tobytes()
 

@@ -28,15 +28,17 @@ class PictogramPairs(KeyedDataset):
 
     Args:
         folder: Folder that `clippo build pictograms` wrote, or its compact form.
-        texts_per_image: Texts of each item. The first is English; the others are in different languages.
+        texts_per_image: Texts of each item. The first is English; the others are in different languages. A single text
+            is English or in another language, equally often.
         linked_share: Share of a batch for concepts with texts in many languages.
         text_share: Share of those items that are texts alone: an English text against its translations.
         grow: Two numbers of batches between which the languages join English one after another; None: all at once.
         max_sharing: Most concepts that a drawn keyword may belong to in one language; None sets no limit.
+        least_sets: Concepts with English words alone are left out if fewer sets draw them for training.
 
     Returns:
         Items {"image": uint8 (S, S, 4), RGBA with straight alpha, "picture": its number, "text": list of texts,
-        "seed", "skipped": 0}, or {"first_text", "text", "skipped"}.
+        "seed", "skipped": 0}, or {"first_text", "text", "skipped"}; with `with_concepts` also "concept", its number.
 
     Raises:
         FileNotFoundError: The folder does not hold the data set.
@@ -57,6 +59,7 @@ class PictogramPairs(KeyedDataset):
         text_share: float = 0.1,
         grow: Sequence[int] | None = None,
         max_sharing: int | None = 32,
+        least_sets: int = 1,
     ):
         if texts_per_image < 1:
             raise ValueError(f"texts_per_image must be a positive number, got {texts_per_image}.")
@@ -70,7 +73,7 @@ class PictogramPairs(KeyedDataset):
         texts, self.scripts = read_texts(self.folder, "train", max_sharing)
         self.languages = ["en", *(language for language in self.scripts if language != "en")]
         self._arrange(texts)
-        self._read_pictures()
+        self._read_pictures(least_sets)
         self.images = open_bank(self.folder)
 
     def _arrange(self, texts: dict[str, list[ConceptTexts]]) -> None:
@@ -82,8 +85,8 @@ class PictogramPairs(KeyedDataset):
             rows = sorted((row for row in rows if row.language != "en"), key=lambda row: place[row.language])
             self._others[concept], self._joins[concept] = rows, [place[row.language] for row in rows]
 
-    def _read_pictures(self) -> None:
-        columns = ["id", "words", "texts", "concept", "split"]
+    def _read_pictures(self, least_sets: int) -> None:
+        columns = ["id", "set", "words", "texts", "concept", "split"]
         table = parquet.read_table(self.folder / FILES[0], columns=columns).to_pydict()
         self.picture_ids: list[str] = table["id"]
         self._words: list[str] = table["words"]
@@ -94,7 +97,9 @@ class PictogramPairs(KeyedDataset):
                 pictures.setdefault(concept, []).append(number)
         self._pictures = pictures
         linked = sorted(concept for concept in pictures if concept in self._others)
-        self._concepts = [linked, sorted(set(pictures) - set(linked))]
+        others = sorted(set(pictures) - set(linked))
+        others = [one for one in others if len({table["set"][i] for i in pictures[one]}) >= least_sets]
+        self._concepts = [linked, others]
         if not linked:
             raise ValueError(f"{self.folder} has no training picture with texts in several languages.")
 
@@ -127,11 +132,26 @@ class PictogramPairs(KeyedDataset):
         as_text = generator.random() < self.text_share
         texts = self._draw_texts(concept, number, joined or len(self.languages), generator)
         texts = [vary(text, P_TYPOS, P_CASE, generator) for text in texts]
+        named = {"concept": key.row + kind * len(self._concepts[LINKED])} if self.with_concepts else {}
         if as_text and kind == LINKED:
             first = self._draw_english(concept, number, 1, generator)[0]
-            return {"first_text": first, "text": texts, "skipped": 0}
+            return {"first_text": first, "text": texts, "skipped": 0, **named}
         picture = self.images.picture(number) if self.with_images else None
-        return {"image": picture, "picture": number, "text": texts, "seed": key.seed, "skipped": 0}
+        return {"image": picture, "picture": number, "text": texts, "seed": key.seed, "skipped": 0, **named}
+
+    def concept_texts(self, languages: int = 5) -> list[list[str]]:
+        """Texts of each concept, by its number: the name in English and some other languages, or the English words.
+
+        Args:
+            languages: Languages beside English, evenly spaced among those of the concept.
+        """
+        texts = []
+        for concept in self._concepts[LINKED]:
+            names = [row.name for row in self._others[concept]]
+            chosen = names[:: max(1, -(-len(names) // languages))]
+            english = self._english.get(concept)
+            texts.append(([english.name] if english else []) + chosen)
+        return texts + [[self._words[self._pictures[concept][0]]] for concept in self._concepts[OTHERS]]
 
     def pictures_of(self, concept: str) -> list[int]:
         """Numbers of the training pictures of a concept.
@@ -143,11 +163,14 @@ class PictogramPairs(KeyedDataset):
 
     # Set by a run whose device holds the pictures: items then name them only.
     with_images = True
+    # Set by a run with anchors: items then name their concept.
+    with_concepts = False
 
     def _draw_texts(self, concept: str, number: int, joined: int, generator: np.random.Generator) -> list[str]:
         rows = self._others.get(concept, [])
         offered = bisect_left(self._joins[concept], joined) if rows else 0
-        chosen = draw_several(offered, self.texts_per_image - 1, generator) if offered else []
+        others = self.texts_per_image - 1 or int(generator.integers(2))
+        chosen = draw_several(offered, others, generator) if offered else []
         english = self._draw_english(concept, number, self.texts_per_image - len(chosen), generator)
         return english + [draw_text(rows[i], generator) for i in chosen]
 

@@ -18,7 +18,7 @@ from clippo.pictograms.iconify import read_set
 logger = logging.getLogger(__name__)
 
 # Raised when the same input gives other pictures, so that old parts are drawn again.
-VERSION = 1
+VERSION = 2
 SCHEMA = pa.schema(
     [
         ("name", pa.string()),

@@ -24,6 +24,7 @@ class PictogramSpec(AloneSpec):
         linked_share: Share of a batch for concepts with texts in many languages.
         text_share: Share of those concepts that are texts alone.
         grow: Two numbers of batches, between which the languages join English one after another.
+        least_sets: Concepts with English words alone are left out if fewer sets draw them.
 
     Raises:
         StrictDataclassFieldValidationError: A value has the wrong type.
@@ -42,6 +43,7 @@ class PictogramSpec(AloneSpec):
     linked_share: float | int = 0.6
     text_share: float | int = 0.1
     grow: list[int] | None = None
+    least_sets: int = 1
 
     def __post_init__(self):
         self.name = self.name or self.path
@@ -56,7 +58,12 @@ class PictogramSpec(AloneSpec):
             The training set, and one held-out pair for each concept, so that metrics rank over all concepts.
         """
         train = PictogramPairs(
-            self.path, texts_per_image, float(self.linked_share), float(self.text_share), grow=self.grow
+            self.path,
+            texts_per_image,
+            float(self.linked_share),
+            float(self.text_share),
+            grow=self.grow,
+            least_sets=self.least_sets,
         )
         return train, HeldOutPictograms(train)
 

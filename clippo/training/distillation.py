@@ -9,9 +9,11 @@ texts t, all of unit length, and a temperature T:
     loss    = contrastive_weight * contrastive + soft_target_weight * soft + cosine_weight * cosine
 
 The softmax runs over the vectors of all processes. They have no gradient, so only they are gathered.
+
+A data set of concepts can have an anchor a concept, see `anchors.py`; `anchor_weight` is the weight of their loss.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch.nn import functional as F
@@ -41,21 +43,29 @@ class DistillationArguments:
     cosine_weight: float = field(
         default=0.0, metadata={"help": "Given vectors: weight of 1 minus the cosine of a text and its vector."}
     )
+    anchor_weight: float = field(
+        default=0.0,
+        metadata={"help": "Concepts: weight of the cross-entropy of images and texts against an anchor a concept."},
+    )
 
     def __post_init__(self):
-        weights = (self.contrastive_weight, self.soft_target_weight, self.cosine_weight)
+        names = ("contrastive_weight", "soft_target_weight", "cosine_weight", "anchor_weight")
+        weights = [getattr(self, name) for name in names]
         if min(weights) < 0 or not any(weights):
-            raise ValueError(
-                f"contrastive_weight={weights[0]}, soft_target_weight={weights[1]}, cosine_weight={weights[2]} leave "
-                "nothing to learn; none may be negative, and one must be positive."
-            )
+            values = ", ".join(f"{name}={weight}" for name, weight in zip(names, weights, strict=True))
+            raise ValueError(f"{values} leave nothing to learn; none may be negative, and one must be positive.")
         if self.soft_target_temperature <= 0:
             raise ValueError(f"soft_target_temperature={self.soft_target_temperature} must be positive.")
 
     @property
     def changes_the_loss(self) -> bool:
         """True if the loss is another than the contrastive one."""
-        return (self.contrastive_weight, self.soft_target_weight, self.cosine_weight) != (1.0, 0.0, 0.0)
+        weights = (self.contrastive_weight, self.soft_target_weight, self.cosine_weight, self.anchor_weight)
+        return weights != (1.0, 0.0, 0.0, 0.0)
+
+    def settings(self) -> dict[str, float]:
+        """The weights; those of later versions only where they are set, so that older runs can be resumed."""
+        return {name: value for name, value in asdict(self).items() if name != "anchor_weight" or value}
 
 
 def soft_target_loss(

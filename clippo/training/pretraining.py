@@ -32,6 +32,7 @@ from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.pictograms import PictogramSpec
 from clippo.processing import ClippoProcessor
 from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
+from clippo.training.anchors import Anchors, make_anchors
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
 from clippo.training.distillation import DistillationArguments
 from clippo.training.given_vectors import check_vectors, given_items
@@ -250,6 +251,8 @@ def pretrain(
         if model_args.fit_projection and checkpoint is None:
             items = given_items(trainer.train_dataset, model_args.fit_projection, training_args)
             fit_projection(trainer.model, items, trainer.processing_class.tokenizer, training_args)
+        if distillation_args is not None and distillation_args.anchor_weight:
+            trainer.anchors = _make_anchors(trainer)
         result = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         trainer.save_metrics("train", result.metrics)
@@ -302,6 +305,19 @@ def _build_trainer(
     return trainer
 
 
+def _make_anchors(trainer: ContrastiveTrainer) -> Anchors:
+    """Returns the anchors of the concepts of the training set, which then names the concept of each item."""
+    train = trainer.train_dataset
+    if not hasattr(train, "concept_texts"):
+        raise ValueError(
+            "anchor_weight needs a data set of concepts (sources of kind pictograms); for given vectors set "
+            "soft_target_weight or cosine_weight."
+        )
+    train.with_concepts = True
+    texts = train.concept_texts()
+    return make_anchors(trainer.model, trainer.processing_class.tokenizer, texts, trainer.args.device)
+
+
 def _with_captions(
     model: ClippoModel, collator: ContrastiveCollator, eval_collator: ContrastiveCollator, step_args: StepArguments
 ) -> tuple[ContrastiveCollator, ContrastiveCollator]:
@@ -342,7 +358,7 @@ def run_settings(
     data["sources"] = [{name: value for name, value in spec.items() if name not in places} for spec in data["sources"]]
     settings = {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
     if distillation_args is not None and distillation_args.changes_the_loss:
-        settings["distillation"] = asdict(distillation_args)
+        settings["distillation"] = distillation_args.settings()
     return settings
 
 

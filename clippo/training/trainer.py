@@ -18,6 +18,7 @@ from clippo.data.sampling import EndlessKeys
 from clippo.evaluation.retrieval import ranks, recall_at_k
 from clippo.training import compilation
 from clippo.training.adafactor import local_part
+from clippo.training.anchors import Anchors
 from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.distillation import DistillationArguments, distillation_loss
 from clippo.training.endless import StopWorkers, make_endless
@@ -106,6 +107,9 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         device_views: Augmentation of training batches on the device.
         settings: Settings beside TrainingArguments that change the weights, see `CheckpointMixin`.
 
+    Attributes:
+        anchors: Fixed vectors of the concepts that the batches name as "concepts", or None.
+
     Raises:
         FloatingPointError: The loss, or a weight about to be saved, is not finite. The weights are not saved.
         RuntimeError: Too many rows of the data could not be used; or `evaluate` came before `train` on several
@@ -149,6 +153,7 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
         if compile_blocks or self.args.torch_compile:
             compilation.compile_blocks(self)
         self.distillation = distillation or DistillationArguments()
+        self.anchors: Anchors | None = None
         self.device_views = device_views
         self.eval_collator = eval_collator or self.data_collator
         self.optimizer_arguments = optimizer_arguments or OptimizerArguments()
@@ -247,10 +252,13 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, **kwargs):
         inputs = dict(inputs)
-        skipped = inputs.pop("skipped", 0)
+        skipped, concepts = inputs.pop("skipped", 0), inputs.pop("concepts", None)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training and self.distillation.changes_the_loss and "image_embeds" in inputs:
             loss = distillation_loss(self.distillation, loss, outputs["image_embeds"], outputs["text_embeds"], True)
+        elif model.training and self.anchors is not None:
+            anchored = self.anchors.loss(outputs["image_embeds"], outputs["text_embeds"], concepts)
+            loss = self.distillation.contrastive_weight * loss + self.distillation.anchor_weight * anchored
         if model.training:
             require_finite(loss, self.state.global_step + 1)
             images = len(inputs.get("pixel_values", inputs.get("image_embeds", ())))

@@ -16,6 +16,6 @@ def packages(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pictograms(packages, tmp_path_factory):
     """(folder, info) of the data set, with the set "copies" held out."""
-    pytest.importorskip("resvg_py")
+    pytest.importorskip("resvg")
     folder = tmp_path_factory.mktemp("pictograms")
     return folder, build_pictograms(folder, packages, side=48, workers=1, held_out_sets=("copies",))

@@ -10,7 +10,7 @@ from clippo.pictograms.drawing import decode, draw, encode, is_mask
 from clippo.pictograms.duplicates import digest, near_pairs, shape
 from clippo.pictograms.iconify import MAX_BYTES, Icon, read_set
 
-pytest.importorskip("resvg_py")
+pytest.importorskip("resvg")
 
 
 @pytest.mark.parametrize(

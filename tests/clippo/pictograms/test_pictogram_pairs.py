@@ -9,7 +9,7 @@ from clippo.data import ContrastiveCollator
 from clippo.data.device_views import DeviceViews
 from clippo.data.sampling import SampleKey
 from clippo.pictograms import HeldOutPictograms, PictogramPairs, PictogramSpec, PictogramView
-from clippo.pictograms.bank import PictureBank
+from clippo.pictograms.bank import EncodedPictures, PictureBank
 from clippo.pictograms.compact import open_bank, write_compact
 from clippo.pictograms.pairs import LINKED, OTHERS
 from clippo.processing import ClippoProcessor
@@ -18,6 +18,10 @@ from clippo.processing import ClippoProcessor
 @pytest.fixture(scope="module")
 def pairs(pictograms):
     return PictogramPairs(pictograms[0], texts_per_image=3, linked_share=0.5, text_share=0.0)
+
+
+def read_annotations(pictograms):
+    return parquet.read_table(pictograms[0] / "annotations.parquet").to_pylist()
 
 
 def all_items(pairs, epochs=6):
@@ -77,6 +81,43 @@ def test_a_share_of_the_items_is_text_against_text(pictograms):
     assert 60 < len(as_text) < 140
     assert all("image" not in item and len(item["text"]) == 2 for item in as_text)
     assert not any("first_text" in pairs[SampleKey(OTHERS, 0, seed)] for seed in range(50))
+
+
+def test_a_single_text_is_english_or_not(pictograms):
+    pairs = PictogramPairs(pictograms[0], 1, text_share=0.0)
+    keys = [SampleKey(LINKED, row, seed) for row in range(len(pairs._concepts[LINKED])) for seed in range(40)]
+    texts = [pairs[key]["text"] for key in keys]
+    assert {len(one) for one in texts} == {1}
+    drawn = {one[0] for one in texts}
+    train = [text for text in read_annotations(pictograms) if text["split"] == "train"]
+    assert drawn & {text["name"] for text in train if text["language"] == "en"}
+    assert drawn & {text["name"] for text in train if text["language"] in ("de", "ru")}
+
+
+def test_concepts_are_numbered_and_have_texts(pictograms):
+    pairs = PictogramPairs(pictograms[0], 2, text_share=0.5)
+    assert "concept" not in pairs[SampleKey(LINKED, 0, 0)]
+    pairs.with_concepts = True
+    texts = pairs.concept_texts()
+    assert len(texts) == len(pairs) and all(texts)
+    rows = {row["id"]: row for row in parquet.read_table(pictograms[0] / "pictures.parquet").to_pylist()}
+    names = {text["id"]: text["name"] for text in read_annotations(pictograms) if text["language"] == "en"}
+    for key, item in all_items(pairs, epochs=2):
+        assert item["concept"] == key.row + (key.source % 2 == OTHERS) * len(pairs._concepts[LINKED])
+        if "picture" in item:
+            row = rows[pairs.picture_ids[item["picture"]]]
+            assert texts[item["concept"]][0] == names.get(row["concept"], row["concept"].removeprefix("en:"))
+    collator = ContrastiveCollator(ClippoProcessor.from_size(48), augment=PictogramView(48, dtype=torch.uint8))
+    items = [pairs[SampleKey(LINKED, number % 3, number)] for number in range(8)]
+    ordered = [one for one in items if "image" in one] + [one for one in items if "image" not in one]
+    assert collator(items)["concepts"].tolist() == [one["concept"] for one in ordered], "images come first"
+
+
+def test_concepts_that_few_sets_draw_can_be_left_out(pictograms):
+    every, few = PictogramPairs(pictograms[0]), PictogramPairs(pictograms[0], least_sets=2)
+    assert every._concepts[LINKED] == few._concepts[LINKED] and every._concepts[OTHERS]
+    assert few._concepts[OTHERS] == [], "every concept of English words has one set here"
+    assert len(list(few.train_sampler(2, seed=0))) > 0
 
 
 def test_validation_pairs_are_held_out(pairs, pictograms):
@@ -150,6 +191,16 @@ def test_a_bank_mixes_masks_and_colours():
         PictureBank(masks, colours, np.array([3]))
     with pytest.raises(ValueError, match="need pictures of one size"):
         PictureBank(masks, colours[:, :4, :4], np.array([0]))
+
+
+def test_encoded_pictures_are_those_of_a_decoded_bank(pictograms):
+    encoded = open_bank(pictograms[0])
+    assert isinstance(encoded, EncodedPictures) and encoded.to(torch.device("cpu")) is encoded
+    decoded = PictureBank.decoded(encoded.files.to_pylist(), encoded.is_mask)
+    numbers = torch.arange(len(encoded)).flip(0)
+    assert len(encoded) == len(decoded)
+    torch.testing.assert_close(encoded[numbers], decoded[numbers])
+    assert isinstance(encoded.to(torch.device("meta")), PictureBank)
 
 
 def test_one_colour_takes_an_ink_that_can_be_read_and_other_colours_stay():

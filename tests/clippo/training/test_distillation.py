@@ -32,6 +32,9 @@ def test_weights_of_the_sum():
     torch.testing.assert_close(distillation_loss(arguments, contrastive, vectors, texts), expected)
     assert distillation_loss(DistillationArguments(), contrastive, vectors, texts) is not None
     assert not DistillationArguments().changes_the_loss
+    assert DistillationArguments(anchor_weight=1.0).changes_the_loss
+    assert "anchor_weight" not in DistillationArguments(0.5).settings(), "an older run with these weights is resumed"
+    assert DistillationArguments(0.5, anchor_weight=2.0).settings()["anchor_weight"] == 2.0
 
 
 def test_only_texts_have_a_gradient():
