@@ -31,7 +31,6 @@ EXTRAS_REQUIRE = {
     "shaping": ["uharfbuzz>=0.50", "python-bidi>=0.6"],
     "plot": ["matplotlib>=3.8"],
     "evaluation": ["scikit-learn>=1.7", "scipy>=1.15"],
-    "pictograms": ["resvg-py>=0.5"],
     "finetune": ["peft>=0.17"],
     "pictograms": ["resvg>=0.2"],
     "train": ["tensorboard>=2.16"],
