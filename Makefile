@@ -13,7 +13,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test test-slow lint format docs clean
+.PHONY: help demo web test test-slow lint format docs table release clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,28 @@ format: $(VENV)/.installed-dev  ## ruff: mend what can be mended
 
 docs: $(VENV)/.installed-docs  ## the documentation with its API reference, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+table: $(VENV)/.installed  ## the table of the shipped models in README.md, from their folders
+	$(RUN) scripts/write_model_table.py
+
+release: $(VENV)/.installed-docs node_modules/onnxruntime-web table  ## packages, models, Spaces and site in dist/, checked; uploads nothing
+	rm -rf dist build
+	$(PIP) install -q -c constraints.txt -e '.[release]'
+	$(RUN) -m build --outdir dist/packages
+	$(RUN) -m twine check --strict dist/packages/*
+	for model in checkpoints/*; do \
+	  $(RUN) -m clippo export --model $$model --output_dir dist/models/$${model#*/} --card $$model/README.md || exit 1; done
+	$(RUN) -m clippo build web --output_dir dist/spaces/web
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build -q --strict --site-dir dist/site
+	$(PYTHON) -m venv dist/empty
+	dist/empty/bin/python -m pip install -q --no-deps $(TORCH)
+	for package in dist/packages/*.whl dist/packages/*.tar.gz; do \
+	  dist/empty/bin/python -m pip install -q -c constraints.txt $$package || exit 1; \
+	  (cd dist/empty && bin/python -m clippo.release.check_install --model ../models/clippo-emoji \
+	    --image ../../docs/pictures/cat.webp) || exit 1; \
+	  dist/empty/bin/python -m pip uninstall -q -y clippo; done
+	rm -rf dist/empty
+	$(TEST_ENV) $(RUN) -m pytest -q tests/clippo/conversion/test_push.py
 
 clean:  ## remove the environment and everything that a build or a test leaves behind
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache

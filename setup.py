@@ -34,8 +34,12 @@ EXTRAS_REQUIRE = {
     "finetune": ["peft>=0.17"],
     "pictograms": ["resvg>=0.2"],
     "train": ["tensorboard>=2.16"],
-    "test": ["pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"],
+    "test": [
+        *("pytest>=8.2", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=77"),
+        *("nbclient>=0.10", "ipykernel>=6.29"),  # the notebook
+    ],
     "dev": ["ruff>=0.17", "pre-commit>=3.5"],
+    "release": ["build>=1.2", "twine>=6.1"],
     "docs": ["mkdocs-material>=9.8", "mkdocstrings-python>=2.0"],
 }
 # Adapters to other projects. They install many packages of their own, so `all` leaves them out.
@@ -84,6 +88,7 @@ setup(
         "clippo.evaluation",
         "clippo.integrations",
         "clippo.pictograms",
+        "clippo.release",
         "clippo.search",
         "clippo.tasks",
         "clippo.tasks.generation",

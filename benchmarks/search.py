@@ -1,18 +1,28 @@
-"""Index and query synthetic vectors: seconds, memory and recall against exact cosines.
+"""Index and query synthetic vectors: seconds, memory and recall of the index with cells beside exact search.
+
+Each step runs in a process of its own, so its peak memory is its own.
 
 python benchmarks/search.py --rows 1000000 --width 256
 """
 
 import argparse
+import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import faiss
 import numpy as np
 import torch
 
 from clippo.data.vectors import About, Vectors
 from clippo.search import SearchIndex
+from clippo.search.index import FILE
+
+COUNT = 10  # hits of a query
+SHARES = (0.003, 0.01, 0.03, 0.1)  # of the cells that a query reads
 
 
 def synthetic(rows: int, width: int) -> torch.Tensor:
@@ -28,34 +38,108 @@ def synthetic(rows: int, width: int) -> torch.Tensor:
     return vectors
 
 
+def write(folder: str, rows: int, width: int, queries: int) -> float:
+    """Write the folder that `clippo embed` would write, and the queries: stored vectors with noise."""
+    vectors = synthetic(rows, width)
+    generator = torch.Generator().manual_seed(1)
+    chosen = vectors[torch.randint(rows, (queries,), generator=generator)].float()
+    chosen = torch.nn.functional.normalize(chosen + 0.02 * torch.randn(chosen.shape, generator=generator), dim=1)
+    about = About("synthetic", "nothing", "image", "images", "a", rows, width, "float16")
+    start = time.perf_counter()
+    Vectors.write(folder, about, vectors, range(rows), [number.to_bytes(8, "little") for number in range(rows)])
+    np.save(Path(folder) / "queries.npy", chosen.numpy())
+    return time.perf_counter() - start
+
+
+def build(folder: str) -> float:
+    """Make the index and write it."""
+    start = time.perf_counter()
+    SearchIndex(folder)
+    return time.perf_counter() - start
+
+
+def ask(folder: str) -> tuple[float, float, np.ndarray]:
+    """Seconds to open the index, seconds a query, and the rows found (Q, 10)."""
+    start = time.perf_counter()
+    index = SearchIndex(folder)
+    opened = time.perf_counter() - start
+    queries = np.load(Path(folder) / "queries.npy")
+    start = time.perf_counter()
+    found = [index.search(query[None], COUNT)[0] for query in queries]
+    seconds = (time.perf_counter() - start) / len(queries)
+    return opened, seconds, np.array([[hit.row for hit in hits] for hits in found])
+
+
+def compare_all(folder: str) -> tuple[float, float, np.ndarray]:
+    """The same from an index that compares every vector in float32."""
+    vectors = Vectors(folder).vectors
+    start = time.perf_counter()
+    flat = faiss.IndexFlatIP(vectors.shape[1])
+    for part in vectors.split(2**16):
+        flat.add(part.float().numpy())
+    built = time.perf_counter() - start
+    return built, *ask_each(flat, np.load(Path(folder) / "queries.npy"))
+
+
+def ask_each(index: faiss.Index, queries: np.ndarray) -> tuple[float, np.ndarray]:
+    """Seconds a query, one query at a time, and the rows found (Q, 10)."""
+    start = time.perf_counter()
+    found = np.concatenate([index.search(query[None], COUNT)[1] for query in queries])
+    return (time.perf_counter() - start) / len(queries), found
+
+
+def probe(folder: str) -> list[tuple[float, float, np.ndarray]]:
+    """Share of the cells, seconds a query and the rows found, for each of `SHARES`."""
+    index, rows = faiss.read_index(str(Path(folder) / FILE)), []
+    for share in SHARES if hasattr(index, "nlist") else ():
+        index.nprobe = max(1, round(share * index.nlist))
+        rows.append((share, *ask_each(index, np.load(Path(folder) / "queries.npy"))))
+    return rows
+
+
+def _task(pipe, function: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    result = function(*arguments)
+    pipe.send((result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def alone(function: Callable, *arguments) -> tuple:
+    """Result of a function in a process of its own with one thread, and the peak memory in GiB."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_task, args=(there, function, arguments))
+    process.start()
+    there.close()  # so that a process that dies ends the wait
+    result = here.recv()
+    process.join()
+    return result
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact nearest rows that were found."""
+    return np.mean([len(set(own) & set(right)) / len(right) for own, right in zip(found, exact, strict=True)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=200)
     args = parser.parse_args()
-    vectors = synthetic(args.rows, args.width)
-    generator = torch.Generator().manual_seed(1)
-    queries = vectors[torch.randint(args.rows, (args.queries,), generator=generator)].float()
-    queries = torch.nn.functional.normalize(queries + 0.02 * torch.randn(queries.shape, generator=generator), dim=1)
     with tempfile.TemporaryDirectory() as folder:
-        about = About("synthetic", "nothing", "image", "images", "a", args.rows, args.width, "float16")
-        hashes = [number.to_bytes(8, "little") for number in range(args.rows)]
-        Vectors.write(folder, about, vectors, list(range(args.rows)), hashes)
-        start = time.perf_counter()
-        SearchIndex(folder)
-        print(f"{args.rows:,} vectors of {args.width}: indexed and written in {time.perf_counter() - start:.1f} s")
-        start = time.perf_counter()
-        index = SearchIndex(folder)
-        print(f"opened in {time.perf_counter() - start:.1f} s")
-        start = time.perf_counter()
-        found = [index.search(query[None].numpy(), 10)[0] for query in queries]
-        print(f"a query: {1000 * (time.perf_counter() - start) / args.queries:.1f} ms")
-    best = np.concatenate([(queries @ part.float().T).numpy() for part in vectors.split(2**16)], axis=1)
-    exact = [set(np.argpartition(-row, 10)[:10]) for row in best]
-    shares = [len({hit.row for hit in hits} & right) / 10 for hits, right in zip(found, exact, strict=True)]
-    print(f"of the exact ten nearest, found: {np.mean(shares):.1%}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        seconds, peak = alone(write, folder, args.rows, args.width, args.queries)
+        print(f"{args.rows:,} vectors of {args.width} written in {seconds:.1f} s, peak {peak:.2f} GiB", flush=True)
+        seconds, peak = alone(build, folder)
+        size = (Path(folder) / FILE).stat().st_size / 2**30
+        print(f"indexed in {seconds:.1f} s, {size:.2f} GiB on disk, peak {peak:.2f} GiB", flush=True)
+        (opened, seconds, found), peak = alone(ask, folder)
+        print(f"opened in {opened:.1f} s, a query: {1000 * seconds:.2f} ms, peak {peak:.2f} GiB", flush=True)
+        (built, each, exact), flat = alone(compare_all, folder)
+        print(f"exact: built in {built:.1f} s, a query: {1000 * each:.2f} ms, peak {flat:.2f} GiB", flush=True)
+        print(f"of the exact {COUNT} nearest, found: {recall(found, exact):.1%}")
+        for share, seconds, own in alone(probe, folder)[0]:
+            print(f"  {share:6.1%} of the cells: {recall(own, exact):.1%}, {1000 * seconds:.2f} ms a query")
 
 
 if __name__ == "__main__":

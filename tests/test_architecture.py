@@ -49,6 +49,7 @@ ALLOWED = {
     "clippo.integrations": {"modeling_clippo", "processing", "data", "evaluation", "conversion", "clippo"},
     "clippo.web": {"modeling_clippo", "processing", "evaluation", "integrations", "visualization", "clippo"},
     "clippo.search": {"processing", "data", "evaluation", "visualization", "clippo"},
+    "clippo.release": {"processing", "clippo"},
     "clippo.demo": {"modeling_clippo", "processing", "evaluation", "visualization", "clippo"},
     "clippo": {"modeling_clippo", "processing"},
 }

@@ -71,7 +71,7 @@ def npz(name: str) -> Short:
 EXTRAS = {
     "search.md": ("faiss",),
     "sharing.md": ("peft",),
-    "integrations.md": ("sentence_transformers", "faiss", "peft", "onnxscript"),
+    "use_with.md": ("sentence_transformers", "faiss", "peft", "onnxscript"),
 }
 PAIRS = 'clippo pretrain --preset Ti/16 --sources \'[{"path": "pairs/train*.parquet", "caption_columns": "caption"}]\''
 BATCH = "--per_device_train_batch_size 1024 --micro_batch_size 64 --max_steps 1000"

@@ -8,7 +8,7 @@ from transformers import HfArgumentParser
 from clippo.conversion.big_vision import DTYPES, convert_checkpoint, export_checkpoint
 from clippo.conversion.npz import LAYOUTS
 from clippo.conversion.official_files import CHECKPOINT_BUCKET, FONT_FOLDERS_VARIABLE, RELEASED_CHECKPOINTS
-from clippo.conversion.publish import publish_folder
+from clippo.conversion.publish import publish_folder, push_folder
 
 
 @dataclass
@@ -60,6 +60,9 @@ class ExportArguments:
         default="bfloat16", metadata={"help": "Precision of the stored weights.", "choices": list(DTYPES)}
     )
     card: str | None = field(default=None, metadata={"help": "Markdown file that becomes the folder's README.md."})
+    push_to: str | None = field(
+        default=None, metadata={"help": "Repository on the hub, OWNER/NAME, to which the folder is uploaded."}
+    )
 
 
 def main_convert(argv: Sequence[str] | None = None) -> None:
@@ -91,5 +94,7 @@ def main_export(argv: Sequence[str] | None = None) -> None:
         (args,) = HfArgumentParser(ExportArguments, description=main_export.__doc__).parse_args_into_dataclasses(argv)
         size = publish_folder(args.model, args.output_dir, args.dtype, args.card)
         print(f"Wrote {args.output_dir}: {size / 2**20:.1f} MiB")
+        if args.push_to:
+            print(f"Uploaded it: {push_folder(args.output_dir, args.push_to)}")
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None

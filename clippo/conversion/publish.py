@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from transformers import PreTrainedModel
 
 import clippo
@@ -46,6 +48,36 @@ def publish_folder(
     config["dtype"] = "float32"
     (output / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return sum(path.stat().st_size for path in output.iterdir())
+
+
+def push_folder(folder: str | os.PathLike, name: str, private: bool = False, kind: str = "model") -> str:
+    """Upload a written folder to the hub as one commit.
+
+    The folder stays as it is on the hub, with its model card and the code beside the weights.
+
+    Args:
+        folder: Folder that `publish_folder` or `clippo build web` wrote.
+        name: Repository, "owner/name", or "name" for one of the user who is logged in. It is made if it is missing.
+        private: Makes a missing repository private.
+        kind: "model", or "space" for a static page.
+
+    Returns:
+        URL of the commit.
+
+    Raises:
+        PermissionError: The hub refuses.
+    """
+    api = HfApi()
+    options = {"space_sdk": "static"} if kind == "space" else {}
+    message = f"Upload {Path(folder).name}"
+    try:
+        repo = api.create_repo(name, private=private, exist_ok=True, repo_type=kind, **options).repo_id
+        return api.upload_folder(repo_id=repo, folder_path=folder, repo_type=kind, commit_message=message).commit_url
+    except HfHubHTTPError as error:
+        raise PermissionError(
+            f"The hub refused {name} with status {error.response.status_code}; log in with `hf auth login`, with a "
+            "token that may write there."
+        ) from error
 
 
 def load_any_model(folder: str | os.PathLike, dtype: torch.dtype) -> PreTrainedModel:

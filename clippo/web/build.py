@@ -22,6 +22,16 @@ from clippo.web.glyphs import FIRST_END, glyph_files
 
 RUNTIME = {"ort.wasm.min.mjs": None, "ort-wasm-simd-threaded.mjs": None, "ort-wasm-simd-threaded.wasm": "ort.wasm.gz"}
 SIDES = ("vision_model", "text_model")
+# Front matter of a Space of kind "static"; other hosts ignore the file.
+SPACE_CARD = """---
+title: {name} in the browser
+sdk: static
+license: apache-2.0
+short_description: A model that reads text as pixels, on your device
+---
+
+{name} runs in this page, on the visitor's device. Nothing is sent anywhere. `clippo build web` wrote the files.
+"""
 THUMBNAIL, COLUMNS = 96, 16  # pixels of a side, thumbnails in a row
 
 
@@ -108,6 +118,7 @@ def build_web(
     for source in sorted(page_folder().iterdir()):
         if source.suffix in (".html", ".js", ".css"):
             shutil.copy(source, output / source.name)
+    (output / "README.md").write_text(SPACE_CARD.format(name=Path(model).name), encoding="utf-8")
     _write_file_list(output)
     return {path.name: path.stat().st_size for path in sorted(output.iterdir())}
 
@@ -138,7 +149,7 @@ def _thumbnails(images: list[Image.Image]) -> Image.Image:
 def _write_file_list(output: Path) -> None:
     """Name the files and their version in the script that keeps them offline."""
     script = output / "offline.js"
-    files = sorted(path.name for path in output.iterdir() if path != script)
+    files = sorted(path.name for path in output.iterdir() if path.name not in (script.name, "README.md"))
     digest = hashlib.sha256(b"".join((output / name).read_bytes() for name in files)).hexdigest()[:16]
     text = script.read_text(encoding="utf-8").replace("@VERSION@", f"clippo-{digest}")
     script.write_text(text.replace('["@FILES@"]', json.dumps(["./", *files])), encoding="utf-8")

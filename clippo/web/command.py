@@ -13,7 +13,7 @@ from clippo.visualization.inputs import CHECKOUT, read_images
 from clippo.web.build import build_web
 
 # Fetched before the first answer; the image side and most glyphs come later.
-LATER = ("vision_model.onnx.gz", "glyphs-rest.bin.gz", "offline.js")
+LATER = ("vision_model.onnx.gz", "glyphs-rest.bin.gz", "offline.js", "README.md")
 
 
 @dataclass
