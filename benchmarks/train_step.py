@@ -5,10 +5,11 @@
 * transformers' CLIPModel and SiglipModel with two towers of the same width and depth, and 77 or 64 tokens of text.
 * open_clip's CLIP of the same shape, where that package is installed.
 
-A step is forward, backward and AdamW on random images with captions of about 50 characters ("short"), of 1 to 480
-("mixed") or as long as the canvas ("full"). "texts" is the text side alone, forward and backward. Rounds are
-interleaved and the median counts. On a CPU one thread computes and times are its CPU seconds, so that other work on the
-machine disturbs little. On a GPU they are wall seconds under bf16 autocast.
+A step is forward, backward, clipping and AdamW on random images with captions of about 50 characters ("short"), of 1 to
+480 ("mixed") or as long as the canvas ("full"). "texts" is the text side alone, forward and backward. Rounds are
+interleaved and the median counts. "Compiled" means the blocks of every model, each compiled alone, and the head of
+CLIPPO. On a CPU one thread computes and times are its CPU seconds, so that other work on the machine disturbs little.
+On a GPU they are wall seconds under bf16 autocast. A large model needs the memory of a GPU for itself: --models.
 
 Operations are the `aten::` events with CPU time of their own in one step under bf16 autocast, without optimizer. Reads
 are the operations with which the host reads a number of the device and waits for it. A CPU also counts both on the path
@@ -37,14 +38,17 @@ from clippo.modeling_clippo import attention_clippo, embeddings_clippo
 from clippo.modeling_clippo.patches_clippo import inked_patches
 from clippo.processing import TextRenderer
 from clippo.training.flops import BACKWARD, flops_per_image
+from clippo.training.memory import keep_freed_memory
 from clippo.training.meters import peak_flops
 
 WORDS = """a photo of the small red dog sitting on grassy field with two children playing near an old wooden house
 under blue sky while their mother reads some book about birds and rivers in northern countries"""
 SHORT, FULL = 50, 480  # characters; the second fills a canvas of 224 pixels
 KINDS = ("short", "mixed", "full")
+MODELS = ("clippo", "clippo_all_patches", "clip", "siglip", "open_clip")
 CLIP_TOKENS, CLIP_VOCABULARY = 77, 49408
 SIGLIP_TOKENS, SIGLIP_VOCABULARY = 64, 32000
+BLOCKS = ("ResidualAttentionBlock", "CLIPEncoderLayer", "SiglipEncoderLayer")
 WAITS = ("aten::nonzero", "aten::_local_scalar_dense", "aten::item")
 
 Step = Callable[[torch.Tensor], torch.Tensor]  # canvases of the captions -> scalar for backward
@@ -68,31 +72,38 @@ class Contender:
     def step(self, what: str, canvases: torch.Tensor) -> None:
         self.backward(what, canvases)
         if what == "pairs":
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
 
     def compile(self) -> None:
-        """Compile the blocks of a CLIPPO, and the whole step of another model."""
+        """Compile the blocks, each alone. CLIPPO also compiles its head."""
         self.name += ", compiled"
         if isinstance(self.model, ClippoModel):
             self.model.compile_blocks()
-        else:
-            self.runs = {what: torch.compile(run) for what, run in self.runs.items()}
+        for block in self.model.modules():
+            if type(block).__name__ in BLOCKS:
+                block.compile()
 
 
 class HostReads(TorchDispatchMode):
     """Counts the operations with which the host reads a number of the device."""
 
-    def __init__(self):
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.count += function._schema.name in WAITS
         return function(*args, **(kwargs or {}))
 
+    @contextmanager
+    def and_lists(self) -> Iterator[None]:
+        """Also count `tolist`, which dispatches nothing for a tensor of the CPU."""
+        with self, mock.patch.object(torch.Tensor, "tolist", autospec=True, side_effect=torch.Tensor.tolist) as lists:
+            yield
+        self.count += lists.call_count
+
 
 class StandInAttention(torch.autograd.Function):
-    """One operation in the place of the CUDA kernel for ragged sequences. Its numbers mean nothing."""
+    """One operation in the place of a CUDA kernel. Its numbers mean nothing."""
 
     @staticmethod
     def forward(ctx, query, key, value):
@@ -106,13 +117,15 @@ class StandInAttention(torch.autograd.Function):
 
 @contextmanager
 def path_of_a_gpu() -> Iterator[None]:
-    """The path of CUDA in bf16, on a CPU, with a stand-in for the attention kernel."""
+    """The path of CUDA in bf16, on a CPU, with a stand-in for the attention kernels."""
 
     def kernel(query, key, value, *lengths, **options):
         return StandInAttention.apply(query, key, value)
 
-    backend = mock.patch.object(embeddings_clippo, "packed_backend", return_value="varlen")
-    with backend, mock.patch.object(attention_clippo, "varlen_attn", kernel):
+    backend = mock.patch.object(embeddings_clippo, "packed_backend", return_value="tiles")
+    ragged = mock.patch.object(attention_clippo, "varlen_attn", kernel)
+    dense = mock.patch.object(nn.functional, "scaled_dot_product_attention", kernel)
+    with backend, ragged, dense:
         yield
 
 
@@ -208,14 +221,25 @@ def random_ids(args, tokens: int, vocabulary: int) -> torch.Tensor:
     return ids
 
 
+def makers(args, config: ClippoConfig, attention: str, images, lengths) -> dict[str, Callable[[], Contender]]:
+    """Functions that make the contenders with a choice of attention, by the names of --models."""
+    return {
+        "clippo": lambda: clippo_contender(args, config, attention, images, lengths, True),
+        "clippo_all_patches": lambda: clippo_contender(args, config, attention, images, lengths, False),
+        "clip": lambda: transformers_contender(args, config, attention, images, CLIPModel),
+        "siglip": lambda: transformers_contender(args, config, attention, images, SiglipModel),
+    }
+
+
 def build(args, config: ClippoConfig, images: torch.Tensor, lengths: dict[str, list[int]]) -> list[Contender]:
     contenders = []
     for compiled in (False, True)[: 1 + args.compiled]:
         new = []
         for attention in args.attention:
-            new += [clippo_contender(args, config, attention, images, lengths, skip) for skip in (True, False)]
-            new += [transformers_contender(args, config, attention, images, kind) for kind in (CLIPModel, SiglipModel)]
-        new += [c for c in [open_clip_contender(args, config, images)] if c]
+            for model, make in makers(args, config, attention, images, lengths).items():
+                new += [make()] if model in args.models else []
+        if "open_clip" in args.models:
+            new += [c for c in [open_clip_contender(args, config, images)] if c]
         for contender in new if compiled else []:
             contender.compile()
         contenders += new
@@ -248,7 +272,8 @@ def count_operations(args, contender: Contender, canvases: torch.Tensor) -> tupl
     with autocast, profile(activities=[ProfilerActivity.CPU]) as profiler:
         contender.backward("pairs", canvases)
     events = [e for e in profiler.key_averages() if e.key.startswith("aten::") and e.self_cpu_time_total > 0]
-    with autocast, HostReads() as reads:
+    reads = HostReads()
+    with autocast, reads.and_lists():
         contender.backward("pairs", canvases)
     contender.optimizer.zero_grad()
     return sum(event.count for event in events), reads.count
@@ -293,7 +318,7 @@ def report_dispatch(args, contenders: list[Contender], canvases: dict[str, torch
     for contender in contenders:
         paths = {"": nullcontext}
         if args.device == "cpu" and contender.name.startswith("clippo") and contender.name.endswith("(sdpa)"):
-            paths[", path of a GPU, stand-in for its attention kernel"] = path_of_a_gpu
+            paths[", path of a GPU, stand-in for its attention kernels"] = path_of_a_gpu
         for label, path in paths.items():
             with path():
                 counts = [count_operations(args, contender, canvases[kind]) for kind in KINDS]
@@ -329,11 +354,13 @@ def caption(length: int, rng: random.Random) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", choices=["Ti/16", "S/16", "B/16", "L/16"], help="Width and depth of this size.")
     parser.add_argument("--width", type=int, default=192, help="Width of the towers.")
     parser.add_argument("--depth", type=int, default=6, help="Blocks of the towers.")
     parser.add_argument("--image_size", type=int, default=224, help="Side of the canvas in pixels.")
     parser.add_argument("--batch_size", type=int, default=16, help="Pairs a step.")
     parser.add_argument("--rounds", type=int, default=3, help="Timed rounds; the median counts. 0 counts only.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="Models to measure.")
     parser.add_argument("--attention", nargs="+", default=["sdpa"], help="Attention backends.")
     parser.add_argument("--compiled", action="store_true", help="Also measure each model compiled.")
     parser.add_argument("--peak_tflops", type=float, help="Peak of the device for MFU; default: that of a known GPU.")
@@ -345,20 +372,23 @@ def main() -> None:
     args = parse_arguments()
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    keep_freed_memory(torch.device(args.device))  # as the trainers do
+    size = ClippoConfig.from_preset(args.preset) if args.preset else None
+    width, depth = (size.hidden_size, size.num_hidden_layers) if size else (args.width, args.depth)
     config = ClippoConfig(
-        hidden_size=args.width,
-        intermediate_size=4 * args.width,
-        num_hidden_layers=args.depth,
-        num_attention_heads=max(1, args.width // 64),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=max(1, width // 64),
         image_size=args.image_size,
-        projection_dim=args.width,
+        projection_dim=width,
     )
     where = torch.cuda.get_device_name() if args.device == "cuda" else "one CPU thread, float32"
-    print(f"{where}; batch {args.batch_size}, width {args.width}, depth {args.depth}, {args.image_size} px, patch 16")
+    print(f"{where}; batch {args.batch_size}, width {width}, depth {depth}, {args.image_size} px, patch 16")
     canvases, lengths = draw_captions(args, config)
     images = torch.rand(args.batch_size, 3, args.image_size, args.image_size, device=args.device) * 2 - 1
     contenders = build(args, config, images, lengths)
-    if not any(contender.name.startswith("open_clip") for contender in contenders):
+    if "open_clip" in args.models and not any(c.name.startswith("open_clip") for c in contenders):
         print("open_clip: not installed")
     if args.rounds:
         measure(args, contenders, canvases)

@@ -7,6 +7,7 @@ from transformers import Trainer
 
 from clippo.training.checkpoints import CheckpointMixin
 from clippo.training.compilation import compile_blocks
+from clippo.training.memory import keep_freed_memory
 from clippo.training.meters import WaitClock
 from clippo.training.optimization import decay_parameter_names
 
@@ -156,6 +157,7 @@ class FineTuningTrainer(LayerRatesMixin, CheckpointMixin, EvalDataMixin, Trainer
             return super().get_batch_samples(*args, **kwargs)
 
     def train(self, *args, **kwargs):
+        keep_freed_memory(self.args.device)
         self.clock.lap()
         result = super().train(*args, **kwargs)
         elapsed, self.data_wait = self.clock.lap()

@@ -25,6 +25,7 @@ from clippo.training.endless import StopWorkers, make_endless
 from clippo.training.expert_meters import ExpertMeters
 from clippo.training.finetuning import EvalDataMixin, require_finite
 from clippo.training.flops import BACKWARD, flops_per_image, mean_inked_patches
+from clippo.training.memory import keep_freed_memory
 from clippo.training.meters import SkippedRows, TrainingMeters, peak_flops
 from clippo.training.optimization import (
     OptimizerArguments,
@@ -174,6 +175,10 @@ class ContrastiveTrainer(CheckpointMixin, EvalDataMixin, Trainer):
                 "micro_batch_size.",
                 self.args.gradient_accumulation_steps,
             )
+
+    def train(self, *args, **kwargs):
+        keep_freed_memory(self.args.device)
+        return super().train(*args, **kwargs)
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
