@@ -6,10 +6,9 @@
 * open_clip's CLIP of the same shape, where that package is installed.
 
 A step is forward, backward, clipping and AdamW on random images with captions of about 50 characters ("short"), of 1 to
-480 ("mixed") or as long as the canvas ("full"). "texts" is the text side alone, forward and backward. Rounds are
-interleaved and the median counts. "Compiled" means the blocks of every model, each compiled alone, and the head of
-CLIPPO. On a CPU one thread computes and times are its CPU seconds, so that other work on the machine disturbs little.
-On a GPU they are wall seconds under bf16 autocast. A large model needs the memory of a GPU for itself: --models.
+480 ("mixed") or as long as the canvas ("full"). "texts" is the text side alone, forward and backward. The median of
+interleaved rounds counts: CPU seconds of one thread, or wall seconds of a GPU under bf16 autocast. --compiled compiles
+the blocks of every model, and the head of CLIPPO. --models leaves a GPU's memory to one large model.
 
 Operations are the `aten::` events with CPU time of their own in one step under bf16 autocast, without optimizer. Reads
 are the operations with which the host reads a number of the device and waits for it. A CPU also counts both on the path
@@ -97,9 +96,14 @@ class HostReads(TorchDispatchMode):
     @contextmanager
     def and_lists(self) -> Iterator[None]:
         """Also count `tolist`, which dispatches nothing for a tensor of the CPU."""
-        with self, mock.patch.object(torch.Tensor, "tolist", autospec=True, side_effect=torch.Tensor.tolist) as lists:
+        read = torch.Tensor.tolist
+
+        def tolist(tensor: torch.Tensor) -> list:
+            self.count += 1
+            return read(tensor)
+
+        with self, mock.patch.object(torch.Tensor, "tolist", tolist):
             yield
-        self.count += lists.call_count
 
 
 class StandInAttention(torch.autograd.Function):
@@ -295,21 +299,19 @@ def report_speed(args, contenders: list[Contender]) -> None:
     rows = [[c.name, m, *(f"{x:.1f}" for x in row)] for c, m, row in zip(contenders, millions, rates, strict=True)]
     table(head, rows)
     print(f"\n{contenders[0].name}, as a multiple of")
-    ratios = [[f"{a / b:.2f}x" for a, b in zip(rates[0], row, strict=True)] for row in rates]
     head = ["model"] + [f"{what}, {kind}" for what, kind in columns]
-    table(head, [[c.name, *row] for c, row in zip(contenders[1:], ratios[1:], strict=True)])
+    ratios = [[f"{a / b:.2f}x" for a, b in zip(rates[0], row, strict=True)] for row in rates[1:]]
+    table(head, [[c.name, *row] for c, row in zip(contenders[1:], ratios, strict=True)])
     peak = args.peak_tflops * 1e12 if args.peak_tflops else peak_flops(torch.device(args.device))
     if peak is None:
         print("\nNo MFU: the peak of this device is not known; pass --peak_tflops.")
         return
     print(f"\nMFU of a pair step against {peak / 1e12:g} TFLOP/s, counting the patches that are read")
-    utilisation = [
-        [c.flops[k] / times["pairs", k] / peak for k in KINDS] for c, times in zip(contenders, seconds, strict=True)
+    rows = [
+        [c.name, *(f"{c.flops[kind] / times['pairs', kind] / peak:.3f}" for kind in KINDS)]
+        for c, times in zip(contenders, seconds, strict=True)
     ]
-    table(
-        ["model", *KINDS],
-        [[c.name, *(f"{x:.3f}" for x in row)] for c, row in zip(contenders, utilisation, strict=True)],
-    )
+    table(["model", *KINDS], rows)
 
 
 def report_dispatch(args, contenders: list[Contender], canvases: dict[str, torch.Tensor]) -> None:
@@ -375,14 +377,8 @@ def main() -> None:
     keep_freed_memory(torch.device(args.device))  # as the trainers do
     size = ClippoConfig.from_preset(args.preset) if args.preset else None
     width, depth = (size.hidden_size, size.num_hidden_layers) if size else (args.width, args.depth)
-    config = ClippoConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=depth,
-        num_attention_heads=max(1, width // 64),
-        image_size=args.image_size,
-        projection_dim=width,
-    )
+    shape = dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth, projection_dim=width)
+    config = ClippoConfig(num_attention_heads=max(1, width // 64), image_size=args.image_size, **shape)
     where = torch.cuda.get_device_name() if args.device == "cuda" else "one CPU thread, float32"
     print(f"{where}; batch {args.batch_size}, width {width}, depth {depth}, {args.image_size} px, patch 16")
     canvases, lengths = draw_captions(args, config)
