@@ -1,1 +1,1 @@
-"""What a release needs beside the packages: the table of models, folders for the hub, a check of an installation."""
+"""Parts of a release beside the packages: the table of models, folders for the hub, a check of an installation."""
