@@ -4,15 +4,20 @@ Every variant of a table in `recipes/sharing/` is trained on the same batches wi
 are computed once and stay on the device, so the time of a step is the time of the model. CLIP* is built here:
 transformers' `CLIPModel` with two towers of the same width and depth, on byte pairs or bytes of the same names.
 
-    python benchmarks/sharing.py recipes/sharing/emoji.yaml --output_dir runs/sharing
+    python benchmarks/sharing.py recipes/sharing/emoji.yaml --output_dir runs/sharing          # equal steps
+    python benchmarks/sharing.py recipes/sharing/emoji.yaml --output_dir runs/sharing --timing  # seconds of a step
+    python benchmarks/sharing.py recipes/sharing/emoji.yaml --output_dir runs/sharing --equal_seconds
+    python benchmarks/sharing_tables.py runs/sharing                                            # tables and a figure
 
-The output is a JSON file with one row for each variant and seed, and a table of their means. A command that is stopped
-continues with the rows that are missing.
+The output is a JSON file for each run. A command that is stopped continues with the runs that are missing, and two
+commands may share the work. Seconds are those of the process on a CPU, because other work may share its cores.
 """
 
 import argparse
+import functools
 import itertools
 import json
+import re
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -21,77 +26,62 @@ import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.utils.data import IterableDataset
 from transformers import CLIPConfig, CLIPModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 import clippo
-from clippo.emoji import EmojiPairs, RandomView
+from clippo.data.sources import load_rows
+from clippo.emoji.device_tables import EmojiTables, TableBatches, draw_texts
 from clippo.evaluation.expert_use import expert_use
-from clippo.evaluation.metrics import modality_gap
+from clippo.evaluation.metrics import average_ranks, correlation, modality_gap
 from clippo.evaluation.retrieval import ranks
 from clippo.modeling_clippo.loss_clippo import contrastive_loss
 from clippo.modeling_clippo.model_card_clippo import active_parameters
 from clippo.training.expert_meters import effective_experts
 from clippo.training.optimization import decay_parameter_names
 
-FIRST = ("en", "de", "es", "fr", "pt", "id", "ru", "ar", "hi", "zh", "ja", "ko")  # the order in which languages join
 BYTE_TOKENS, PAIR_TOKENS = 96, 48  # most tokens of a name
 VOCABULARY = 8192  # byte pairs
 SEEN = 5_000  # names of the training set in the evaluation
+TEXT_PARTS = 4  # CLIP* encodes the texts of a batch in so many parts of like length
+REFERENCE = "shared (CLIPPO)"  # variant whose seconds the others get with --equal_seconds
+SAME_TIME = 0.05  # relative difference of two times that counts as none
+BATCH_SETTINGS = ("images", "texts_per_image", "steps", "first_languages", "text_pairs")
+RUN_SETTINGS = ("texts_per_image", "text_pairs", "steps")  # fields of a variant that belong to its training
 
 
-class Names:
-    """Names of the pictures in all languages as tables on the device: canvases, and tokens where they are asked for."""
+def sentences(path: str, columns: list[str], size: int, device: torch.device) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Canvases of two columns of texts, and the rows of a data set whose two texts fit on a canvas."""
+    rows = load_rows(path)
+    drawn = [draw_texts(list(rows[column]), size) for column in columns]
+    kept = np.flatnonzero(drawn[0][1] & drawn[1][1])
+    return [canvases[kept].to(device) for canvases, _ in drawn], kept
+
+
+class Names(EmojiTables):
+    """Data of a recipe on the device: names and pictures, tokens of the names, pairs of sentences."""
 
     def __init__(self, recipe: dict, folder: str, device: torch.device):
-        size, settings, languages = recipe["base"]["image_size"], recipe["training"], recipe["languages"]
-        train = EmojiPairs(folder, "train", languages, sampling=False)
-        held_out = EmojiPairs(folder, "held_out", languages, sampling=False)
-        self.device, self.scripts = device, train.scripts
-        chosen = set(np.random.default_rng(0).permutation(len(train.images))[: settings.get("pictures")].tolist())
-        trained, kept = (
-            [(item["picture"], item["language"], item["text"]) for item in pairs if item["picture"] in chosen]
-            for pairs in (train, held_out)
-        )
-        self.rows, self.split = trained + kept, len(trained)
-        self.texts = [text for _, _, text in self.rows]
-        tokenizer = clippo.ClippoTokenizer(canvas_size=size, canvas_format="packed", overflow="ignore")
-        parts = [self.texts[i : i + 4096] for i in range(0, len(self.texts), 4096)]
-        canvases = [tokenizer(part, return_tensors="pt")["text_pixel_values"] for part in parts]
-        self.canvases = torch.cat(canvases).to(device)
+        size, settings = recipe["base"]["image_size"], recipe["training"]
+        super().__init__(folder, recipe["languages"], size, settings.get("pictures"), settings["views"], device)
+        self.recipe, self.similarity = recipe, None
+        if "similarity" in recipe:  # pairs of sentences with a grade
+            self.similarity, kept = sentences(recipe["similarity"], ["sentence1", "sentence2"], size, device)
+            self.grades = np.array(load_rows(recipe["similarity"])["label"], float)[kept]
         self.tokens: dict[str, torch.Tensor] = {}
-        self._sort_by_language()
-        self._draw_views(train.images, size, settings["views"])
 
-    def _sort_by_language(self) -> None:
-        """Table (pictures, most texts) of the training names of each picture, in the order in which languages join."""
-        counts = defaultdict(int)
-        for _, language, _ in self.rows[: self.split]:
-            counts[language] += 1
-        others = sorted(counts.keys() - set(FIRST), key=lambda code: (-counts[code], code))
-        order = [code for code in FIRST if code in counts] + others
-        rank = {code: i for i, code in enumerate(order)}
-        members = defaultdict(list)
-        for i, (picture, language, _) in enumerate(self.rows[: self.split]):
-            members[picture].append((rank[language], i))
-        self.languages, self.pictures = len(order), sorted(members)
-        longest = max(map(len, members.values()))
-        table = torch.full((len(members), longest, 2), len(order), dtype=torch.int64)
-        for place, picture in enumerate(self.pictures):
-            own = torch.tensor(sorted(members[picture]))
-            table[place, : len(own)] = own
-        self.ranks, self.of_picture = table[..., 0].to(self.device), table[..., 1].to(self.device)
+    @functools.cached_property
+    def sentence_pairs(self) -> list[torch.Tensor]:
+        """Canvases of sentences and of their English translations."""
+        size = self.recipe["base"]["image_size"]
+        return sentences(self.recipe["sentence_pairs"], ["sentence", "english"], size, self.device)[0]
 
-    def _draw_views(self, images: np.ndarray, size: int, views: int) -> None:
-        pixels = torch.from_numpy(images[self.pictures]).to(self.device)
-        view = RandomView(size, dtype=torch.uint8)
-        plain = RandomView(size, scale=(1.0, 1.0), shift=0.0, degrees=0.0, p_color=0.0, dtype=torch.uint8)
-
-        def drawn(how, seed):
-            return how.views(pixels, how.draw(range(seed * len(pixels), (seed + 1) * len(pixels))).to(self.device))
-
-        self.views = torch.stack([drawn(view, seed) for seed in range(views)])  # (views, P, 3, S, S)
-        self.plain = drawn(plain, 0)
+    def batches(self, settings: dict, seed: int, tokens: str | None) -> TableBatches:
+        own = {name: settings[name] for name in BATCH_SETTINGS if name in settings}
+        if tokens:
+            own |= {"texts": self.token_table(tokens), "key": "input_ids"}
+        if own.get("text_pairs"):
+            own["sentences"] = self.sentence_pairs
+        return TableBatches(self, **own, seed=seed)
 
     def token_table(self, kind: str) -> torch.Tensor:
         """int64 (texts, length): 0 padding, 1 the end, then bytes or byte pairs."""
@@ -118,41 +108,6 @@ class Names:
         return [encoding.ids for encoding in tokenizer.encode_batch(self.texts)]
 
 
-class Batches(IterableDataset):
-    """Batches of one run, the same for every variant: pictures, and K names of each with an English one first."""
-
-    def __init__(self, names: Names, training: dict, seed: int, tokens: str | None):
-        self.names, self.training, self.seed = names, training, seed
-        self.key, self.table = "text_pixel_values", names.canvases
-        if tokens:
-            self.key, self.table = "input_ids", names.token_table(tokens)
-
-    def __iter__(self):
-        names, settings = self.names, self.training
-        generator = torch.Generator(names.device).manual_seed(self.seed)
-        steps, images, count = settings["steps"], settings["images"], settings["texts_per_image"]
-        pairs = int(images * settings.get("text_pairs", 0))
-
-        def draw(*shape):
-            return torch.rand(*shape, device=names.device, generator=generator)
-
-        for step in itertools.count():
-            joined = np.interp(step, [steps / 8, steps * 5 / 8], [min(12, names.languages), names.languages])
-            chosen = draw(len(names.pictures)).argsort()[:images]  # places of the pictures
-            known = (names.ranks[chosen] < int(joined)).sum(1, keepdim=True)  # (B, 1)
-            others = (draw(images, count) * known).long().minimum(known - 1)
-            if count > 1:
-                others[:, 0] = 0
-            texts = names.of_picture[chosen].gather(1, others)  # (B, K)
-            view = (draw(images) * len(names.views)).long()
-            batch = {"pixel_values": names.views[view[pairs:], chosen[pairs:]]}
-            rows = torch.cat([texts[pairs:], texts[:pairs]])
-            if pairs:
-                firsts = names.of_picture[chosen[:pairs]].gather(1, (draw(pairs, 1) * known[:pairs]).long())
-                batch["first_" + self.key] = self.table[firsts[:, 0]]
-            yield {**batch, self.key: self.table[rows.T.flatten()], "return_loss": True}
-
-
 class TokenClip(nn.Module):
     """CLIP*: two towers of equal width and depth and the loss of CLIPPO."""
 
@@ -172,14 +127,27 @@ class TokenClip(nn.Module):
         """Unit vectors (B, E) of images or of texts."""
         if input_ids is None:
             features = self.clip.get_image_features(pixel_values=pixel_values.to(torch.float32) / 127.5 - 1)
-        else:
-            input_ids = input_ids[:, : int((input_ids != 0).sum(1).max())]
-            features = self.clip.get_text_features(input_ids=input_ids, attention_mask=(input_ids != 0).long())
+            return nn.functional.normalize(features.pooler_output.float(), dim=-1)
+        order = (input_ids != 0).sum(1).argsort()
+        parts = [self._embed_tokens(input_ids[rows]) for rows in order.chunk(TEXT_PARTS)]  # little padding
+        return torch.cat(parts)[order.argsort()]
+
+    def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
+        input_ids = input_ids[:, : int((input_ids != 0).sum(1).max())]
+        features = self.clip.get_text_features(input_ids=input_ids, attention_mask=(input_ids != 0).long())
         return nn.functional.normalize(features.pooler_output.float(), dim=-1)
 
     def forward(self, pixel_values, input_ids, return_loss=True):
         scale = self.clip.logit_scale.exp()[None]
         return {"loss": contrastive_loss(self.embed(pixel_values), self.embed(input_ids=input_ids), scale).loss}
+
+
+def clock() -> float:
+    """Seconds: of the device on a GPU, of this process alone on a CPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 class StepMarks(TrainerCallback):
@@ -190,9 +158,7 @@ class StepMarks(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step in (self.first, self.last):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.times.append(time.perf_counter())
+            self.times.append(clock())
 
     @property
     def seconds(self) -> float:
@@ -226,11 +192,12 @@ def make_model(base: dict, fields: dict, names: Names) -> nn.Module:
     if "tokens" in fields:
         table = names.token_table(fields["tokens"])
         return TokenClip(base, int(table.max()) + 1, table.shape[1])
-    attention = "sdpa" if names.device.type == "cuda" else "eager"
-    return clippo.ClippoModel._from_config(clippo.ClippoConfig(**{**base, **fields}), attn_implementation=attention)
+    return clippo.ClippoModel._from_config(clippo.ClippoConfig(**{**base, **fields}), attn_implementation="sdpa")
 
 
-def train(model: nn.Module, batches: Batches, settings: dict, seed: int, folder: Path) -> tuple[DeviceTrainer, float]:
+def train(
+    model: nn.Module, batches: TableBatches, settings: dict, seed: int, folder: Path
+) -> tuple[DeviceTrainer, float]:
     """Train a variant.
 
     Returns:
@@ -294,7 +261,12 @@ class Evaluation:
         by_script = {"all": held_out} | {s: held_out & torch.from_numpy(self.scripts == s) for s in set(self.scripts)}
         gap = modality_gap(images[self.partner[held_out & known]], texts[held_out & known])
         recall = {script: hits[rows].float().mean().item() for script, rows in sorted(by_script.items()) if rows.any()}
-        return {"R@1 seen": hits[: self.seen].float().mean().item(), "R@1 held out": recall, "gap": gap}
+        row = {"R@1 seen": hits[: self.seen].float().mean().item(), "R@1 held out": recall, "gap": gap}
+        if self.names.similarity is not None and not isinstance(model, TokenClip):
+            sides = [self.embed(model, canvases, True) for canvases in self.names.similarity]
+            cosines = (sides[0] * sides[1]).sum(1).double().numpy()
+            row["STS"] = correlation(average_ranks(cosines), average_ranks(self.names.grades))  # Spearman
+        return row
 
     def experts(self, model: nn.Module) -> dict:
         """Tokens of each expert: block -> image or script -> expert."""
@@ -305,18 +277,22 @@ class Evaluation:
         return {str(block): table for block, table in expert_use(model, groups).items()}
 
 
-def run(table: dict, names: Names, name: str, fields: dict, seed: int, folder: Path) -> dict:
-    """Train and evaluate one variant with one seed."""
-    own = {name: fields[name] for name in ("texts_per_image", "text_pairs", "steps") if name in fields}
-    settings = {**table["training"], **own}
-    fields = {name: value for name, value in fields.items() if name not in own}
-    source = fields.pop("image_tower_from", None)
+def divide(fields: dict, settings: dict) -> tuple[dict, dict, str | None]:
+    """Fields of a variant -> config fields, settings of its training, and the variant whose image tower it takes."""
+    own = {name: fields[name] for name in RUN_SETTINGS if name in fields}
+    model = {name: value for name, value in fields.items() if name not in (*RUN_SETTINGS, "image_tower_from")}
+    return model, {**settings, **own}, fields.get("image_tower_from")
+
+
+def run(recipe: dict, names: Names, name: str, fields: dict, seed: int, folder: Path, save_tower: bool) -> dict:
+    """Train and evaluate one variant with one seed. `folder` has the image towers that others take."""
+    fields, settings, source = divide(fields, recipe["training"])
     set_seed(seed)
-    model = make_model(table["base"], fields, names).to(names.device)
+    model = make_model(recipe["base"], fields, names).to(names.device)
     if source:  # a trained tower, which is locked now
         state = torch.load(folder / f"{source} {seed}.pt", map_location=names.device)
         model.load_state_dict({k: v for k, v in state.items() if k.startswith("image_")}, strict=False)
-    trainer, seconds = train(model, Batches(names, settings, seed, fields.get("tokens")), settings, seed, folder)
+    trainer, seconds = train(model, names.batches(settings, seed, fields.get("tokens")), settings, seed, folder)
     model.eval()
     evaluation = Evaluation(names, fields.get("tokens"))
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -327,58 +303,86 @@ def run(table: dict, names: Names, name: str, fields: dict, seed: int, folder: P
         if model.config.num_experts:
             row["experts used"] = effective_experts(trainer.expert_tokens).mean(0).tolist()  # images, texts
             row["experts"] = evaluation.experts(model)
-    if fields.get("image_tower") == "separate":
+    if save_tower and fields.get("image_tower") == "separate":
         torch.save(model.state_dict(), folder / f"{name} {seed}.pt")
     return row
 
 
-def as_markdown(rows: list[dict]) -> str:
-    """Means over the seeds and their range, one line a variant."""
-    head = ("variant", "R@1 seen", "R@1 held out", "gap", "parameters", "active", "ms a step", "seeds")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name in dict.fromkeys(row["variant"] for row in rows):
-        own = [row for row in rows if row["variant"] == name]
+def measure(recipe: dict, table: str, names: Names, rounds: int) -> dict[str, float]:
+    """Seconds of a step of each variant: medians of rounds of two steps, in which the variants alternate."""
+    steppers, times = {}, defaultdict(list)
+    for name, fields in recipe[table].items():
+        fields, settings, _ = divide(fields, {**recipe["training"], "steps": 8})  # all languages from the fifth step on
+        model = make_model(recipe["base"], fields, names).to(names.device).train()
+        optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5, fused=True)
+        steppers[name] = model, optimizer, iter(names.batches(settings, 0, fields.get("tokens")))
 
-        def cell(values, scale=100, digits=1):
-            values = [scale * value for value in values]
-            return f"{np.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    def step(model, optimizer, batches):
+        with torch.autocast(names.device.type, torch.bfloat16, enabled=names.device.type == "cuda"):
+            loss = model(**next(batches))["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-        seen, held_out = cell([row["R@1 seen"] for row in own]), cell([row["R@1 held out"]["all"] for row in own])
-        gap, times = cell([row["gap"]["distance"] for row in own], 1, 3), [row["seconds a step"] for row in own]
-        total, active = (own[0].get(kind, own[0]["parameters"]) / 1e6 for kind in ("parameters", "active"))
-        sizes = f"{total:.2f} M | {active:.2f} M | {1000 * np.median(times):.1f} | {len(own)}"
-        lines.append(f"| {name} | {seen} | {held_out} | {gap} | {sizes} |")
-    return "\n".join(lines) + "\n"
+    for i in range(3 + rounds):  # the first three are not counted
+        for name, parts in steppers.items():
+            start = clock()
+            step(*parts)
+            step(*parts)
+            times[name] += [(clock() - start) / 2] * (i > 2)
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def run_table(recipe: dict, table: str, names: Names, seeds: list[int], folder: Path, stop: float | None) -> None:
+def at_equal_seconds(variants: dict, steps: int, seconds: dict[str, float]) -> dict:
+    """Variants with as many steps as take the time of the reference; those that take the same time are left out."""
+    ratios = {name: seconds[REFERENCE] / seconds[name] for name in variants}
+    return {
+        name: {**fields, "steps": round(steps * ratios[name])}
+        for name, fields in variants.items()
+        if abs(ratios[name] - 1) > SAME_TIME
+    }
+
+
+def run_table(recipe: dict, table: str, names: Names, args: argparse.Namespace, stop: float) -> None:
     """Run the variants of a table that are missing, each with the first seed, then each with the next."""
-    file = folder / f"{table}.json"
-    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    done, start = {(row["variant"], row["seed"]) for row in rows}, time.time()
-    for seed, (name, fields) in itertools.product(seeds, recipe[table].items()):
-        if (name, seed) in done or (stop is not None and time.time() > stop):
+    variants, folder = recipe[table], args.output_dir / table
+    seconds = args.output_dir / f"{table} seconds.json"
+    if args.timing:
+        seconds.write_text(json.dumps(measure(recipe, table, names, args.rounds), indent=1), encoding="utf-8")
+        print(seconds.read_text(encoding="utf-8"))
+        return
+    if args.equal_seconds:
+        known = json.loads(seconds.read_text(encoding="utf-8"))
+        variants, folder = at_equal_seconds(variants, recipe["training"]["steps"], known), Path(f"{folder} seconds")
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    for seed, name in itertools.product(args.seeds or recipe["seeds"], args.variants or variants):
+        file = folder / f"{re.sub('[^a-zA-Z0-9]+', '_', name)} {seed}.json"
+        if name not in variants or file.exists() or time.time() > stop:
             continue
-        rows.append(run(recipe, names, name, fields, seed, folder))
-        file.write_text(json.dumps(rows), encoding="utf-8")
-        recall = rows[-1]["R@1 held out"]["all"]
-        print(f"{time.time() - start:.0f} s {name}, seed {seed}: {recall:.1%} held out", flush=True)
-    file.with_suffix(".md").write_text(as_markdown(rows), encoding="utf-8")
-    print(as_markdown(rows))
+        row = run(recipe, names, name, variants[name], seed, args.output_dir, not args.equal_seconds)
+        row["place"] = list(recipe[table]).index(name)
+        file.write_text(json.dumps(row), encoding="utf-8")
+        recall = f"R@1 {row['R@1 seen']:.1%} seen, {row['R@1 held out']['all']:.1%} held out"
+        print(f"{time.time() - start:.0f} s {table}: {name}, seed {seed}: {recall}", flush=True)
 
 
 def main() -> None:
-    """Run tables of a recipe, variant by variant, and write rows and means."""
+    """Run tables of a recipe, variant by variant, and write a file for each run."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("recipe", help="YAML file with data, base, training and variants.")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/sharing"), help="Folder of the results.")
-    parser.add_argument(
-        "--tables", nargs="+", default=["variants"], help="Of the recipe: variants, ablations, text_pairs."
-    )
+    parser.add_argument("--tables", nargs="+", default=["variants"], help="variants, ablations, text_pairs.")
+    parser.add_argument("--variants", nargs="+", help="Variants to run; default: all of a table.")
     parser.add_argument("--data", help="Folder of the emoji data set; default: that of the recipe.")
     parser.add_argument("--steps", type=int, help="Steps of a run; default: those of the recipe.")
     parser.add_argument("--seeds", type=int, nargs="+", help="Seeds; default: those of the recipe.")
-    parser.add_argument("--limit_seconds", type=float, help="No run starts after so many seconds.")
+    parser.add_argument("--limit_seconds", type=float, default=1e9, help="No run starts after so many seconds.")
+    parser.add_argument("--timing", action="store_true", help="Measure the seconds of a step and train nothing.")
+    parser.add_argument("--rounds", type=int, default=7, help="Rounds of two steps with --timing.")
+    parser.add_argument(
+        "--equal_seconds", action="store_true", help=f"Train as long as {REFERENCE} does; --timing comes first."
+    )
     args = parser.parse_args()
     start = time.time()
     recipe = yaml.safe_load(Path(args.recipe).read_text(encoding="utf-8"))
@@ -387,9 +391,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = Names(recipe, args.data or recipe["data"], device)
     print(f"{len(names.rows)} names, {len(names.pictures)} pictures after {time.time() - start:.0f} s", flush=True)
-    stop = None if args.limit_seconds is None else start + args.limit_seconds
     for table in args.tables:
-        run_table(recipe, table, names, args.seeds or recipe["seeds"], args.output_dir, stop)
+        run_table(recipe, table, names, args, start + args.limit_seconds)
 
 
 if __name__ == "__main__":
