@@ -44,7 +44,7 @@ VOCABULARY = 8192  # byte pairs
 SEEN = 5_000  # names of the training set in the evaluation
 TEXT_PARTS = 4  # CLIP* encodes the texts of a batch in so many parts of like length
 REFERENCE = "shared (CLIPPO)"  # variant whose seconds the others get with --equal_seconds
-SAME_TIME = 0.05  # relative difference of two times that counts as none
+SAME_TIME = 0.1  # relative difference of two times that counts as none
 BATCH_SETTINGS = ("images", "texts_per_image", "steps", "first_languages", "text_pairs")
 RUN_SETTINGS = ("texts_per_image", "text_pairs", "steps")  # fields of a variant that belong to its training
 
