@@ -47,6 +47,7 @@ INTEGRATIONS = {
     "sentence-transformers": ["sentence-transformers>=6.2"],
     "timm": ["timm>=1.0.20", "torchvision"],
     "search": ["faiss-cpu>=1.9"],
+    "demo": ["gradio>=6.0"],  # 6.31 needs Pillow below 13
     "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.30", "sympy>=1.13"],
     "clip-benchmark": ["clip-benchmark>=1.6", "numpy<2.4"],  # its accuracy() calls float() on arrays of one axis
 }
@@ -84,6 +85,7 @@ setup(
         "clippo.conversion",
         "clippo.data",
         "clippo.demo",
+        "clippo.demo.space",  # files of a Space: no __init__.py
         "clippo.emoji",
         "clippo.evaluation",
         "clippo.integrations",
@@ -112,6 +114,7 @@ setup(
     },
     package_data={
         "clippo": ["py.typed"],
+        "clippo.demo.space": ["*"],
         "clippo.evaluation": ["*.json"],
         "clippo.processing": ["fonts/*"],
         "clippo.recipes": ["*.yaml", "*/*.yaml"],

@@ -38,6 +38,7 @@ COMMANDS = {
     "search": Command("clippo.search.command:main", "Search embedded images or texts by texts and pictures."),
     "visualize": Command("clippo.visualization.command:main", "Draw heat maps, cosine matrices and neighbours."),
     "demo sentences": Command("clippo.demo.sentences:main", "Search sentences by meaning, in many languages."),
+    "demo web": Command("clippo.demo.web:main", "Try a checkpoint on a web page, or write it as a Space (Gradio)."),
     "demo": Command("clippo.demo.terminal:main", "Search images by texts in many languages."),
     "demo pictograms": Command("clippo.pictograms.demo:main", "Search icons and emoji by words in twenty languages."),
     "plan": Command("clippo.training.planning:main", "Estimate memory and days of a training run."),

@@ -201,6 +201,10 @@ SHORT = {
         after="clippo finetune generate flickr8k_captions"
     ),
     "clippo finetune generate emoji_names": GENERATE,
+    "clippo demo web --model MODEL --image_dir PICTURES": Short(
+        "--image_dir docs/pictures --space spaces/served"  # without --space it serves until it is stopped
+    ),
+    "clippo demo web --model MODEL --image_dir PICTURES --space runs/space": Short("--image_dir docs/pictures"),
     # evaluation
     "clippo evaluate zero-shot --model MODEL --data cifar10": Short(CLASSES),
     "clippo evaluate zero-shot --model models/$NAME --data cifar100 --protocol colab": Short(CLASSES),

@@ -1,7 +1,6 @@
 """The page in a real browser gives the answers of Python: search, labels, a cut text, no network, a narrow screen."""
 
 import http.server
-import shutil
 import threading
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,8 @@ from clippo.integrations.onnx_encoder import OnnxEncoder
 from clippo.visualization.inputs import CHECKOUT, read_images
 from clippo.web.build import build_web, find_runtime
 from clippo.web.command import main
+
+from ..browser_fixture import browser  # noqa: F401 - fixture
 
 MODEL, PICTURES = CHECKOUT / "checkpoints" / "clippo-emoji", CHECKOUT / "docs" / "pictures"
 QUERIES = ["dog", "Regenbogen", "飛行機", "клубника", "शेर", "로켓"]
@@ -49,18 +50,6 @@ def address(page_files):
         server.shutdown()
 
 
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 def open_page(context, address):
     page = context.new_page()
     page.goto(address)
@@ -76,7 +65,7 @@ def answer(page, text: str) -> list[str]:
     return page.locator("#results .name").all_inner_texts()
 
 
-def test_the_page_ranks_as_python_does(address, browser):
+def test_the_page_ranks_as_python_does(address, browser):  # noqa: F811
     images = {name.replace("_", " "): image for name, image in read_images(PICTURES).items()}
     encoder = Encoder(clippo.ClippoModel.from_pretrained(MODEL), clippo.ClippoProcessor.from_pretrained(MODEL))
     scores = (encoder.texts(QUERIES) @ encoder.images(images.values()).vectors.T).numpy()
@@ -90,7 +79,7 @@ def test_the_page_ranks_as_python_does(address, browser):
         np.testing.assert_allclose(printed, [row[names.index(name)] for name in shown], atol=0.05)
 
 
-def test_a_dropped_picture_is_named(address, browser):
+def test_a_dropped_picture_is_named(address, browser):  # noqa: F811
     page = open_page(browser.new_context(), address)
     page.set_input_files("#picture", PICTURES / "cat.webp")
     page.wait_for_function("document.getElementById('status').textContent.includes('labels compared')", timeout=60_000)
@@ -99,7 +88,7 @@ def test_a_dropped_picture_is_named(address, browser):
     page.wait_for_function("document.getElementById('status').textContent.includes('no.png is not an image')")
 
 
-def test_without_a_network_on_a_phone_by_keyboard(address, browser):
+def test_without_a_network_on_a_phone_by_keyboard(address, browser):  # noqa: F811
     context = browser.new_context(viewport={"width": 360, "height": 720})
     page = open_page(context, address)
     page.evaluate("navigator.serviceWorker.ready")
