@@ -1,4 +1,4 @@
-"""What a checkpoint can answer in a demo: names of a picture, search, canvases, heat maps, answers, captions."""
+"""Answers of a checkpoint in a demo: names of a picture, search, canvases, heat maps, replies, captions."""
 
 from collections.abc import Mapping
 from pathlib import Path
