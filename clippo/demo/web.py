@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import HfArgumentParser
 
 from clippo.demo.answers import SHOWN, Answers
-from clippo.demo.space import write_space
+from clippo.demo.spaces import write_space
 from clippo.visualization.inputs import CHECKOUT, read_images
 
 LABELS = "cat\nHund\nракета\n虹"

@@ -12,7 +12,7 @@ from transformers import pipeline
 import clippo
 from clippo.cli import main
 from clippo.demo.answers import Answers
-from clippo.demo.space import TEMPLATES, write_space
+from clippo.demo.spaces import TEMPLATES, write_space
 from clippo.evaluation.encoder import Encoder
 from clippo.visualization.inputs import CHECKOUT, read_images
 
