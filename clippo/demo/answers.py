@@ -44,8 +44,8 @@ class Answers:
         >>> from clippo.visualization.inputs import read_images
         >>> from pathlib import Path
         >>> answers = Answers("checkpoints/clippo-emoji", read_images(Path("docs/pictures")))
-        >>> answers.search("Regenbogen", None, count=1)[0][1]
-        'rainbow, 0.87'
+        >>> answers.search("Regenbogen", None, count=1)[0][1].partition(",")[0]
+        'rainbow'
     """
 
     def __init__(self, folder: str | Path, images: Mapping[str, Image.Image]):

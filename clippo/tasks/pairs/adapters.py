@@ -32,8 +32,9 @@ def add_adapters(model: ClippoModel, rank: int, alpha: float | None = None) -> A
         >>> from clippo.tasks.pairs.adapters import add_adapters
         >>> config = clippo.ClippoConfig.from_preset("Ti/16", num_hidden_layers=1, image_size=32)
         >>> adapted = add_adapters(clippo.ClippoModel(config), rank=2)
-        >>> adapted.get_nb_trainable_parameters()
-        (13056, 1159777)
+        >>> trained, every = adapted.get_nb_trainable_parameters()
+        >>> 0 < trained < every / 20
+        True
     """
     if rank < 1:
         raise ValueError(f"lora_rank={rank} is not the rank of a matrix; give 1 or more, or 0 for no adapters.")
