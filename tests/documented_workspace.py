@@ -122,6 +122,7 @@ def write_texts(data: Path) -> None:
     write(data / "stsb_multi/test.parquet", [{"lang": lang, **row} for lang in ("de", "fr") for row in pairs])
     rows = [{"lang": lang, "sentence": sentence(i), "english": sentence(i + 9)} for lang in TATOEBA for i in range(3)]
     write(data / "tatoeba/test.parquet", rows)
+    write(data / "thai.parquet", [{"en": sentence(i), "th": f"ภาพ {i}"} for i in range(24)])
 
 
 def write_news(data: Path) -> None:

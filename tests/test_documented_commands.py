@@ -80,6 +80,10 @@ FITTED = MIXTURE._replace(extra=f"{MIXTURE.extra} --fit_projection 24")
 EMBED = "clippo embed --model timm:tf_efficientnet_lite0 --data"
 VIT = Short("--progress false --device cpu", {"timm:tf_efficientnet_lite0": "VIT", "--crop": "--batch_size"})
 BUILT = VIT._replace(extra=f"{VIT.extra} --output_dir built/vectors")
+EMBED_THAI = (
+    "clippo embed --model runs/lit_flickr8k --name timm:tf_efficientnet_lite0 --data data/thai.parquet --texts en "
+    "--output vectors/thai"
+)
 LIT = '--config_overrides \'{"image_tower": "VIT", "project_images": false, "projection_dim": 32}\''
 TEACHER = "clippo embed --model sentence:MINILM --name sentence-transformers/all-MiniLM-L6-v2 --data"
 EMBED_TEXTS = f"{TEACHER} data/sentences/KIND.parquet --texts target --output vectors/KIND"
@@ -124,6 +128,8 @@ SHORT = {
     ),
     "clippo pretrain lit_flickr8k": FITTED,
     "clippo pretrain lit_flickr8k_languages": MIXTURE,
+    EMBED_THAI: Short("--progress false --device cpu"),
+    "clippo pretrain lit_flickr8k_thai": MIXTURE._replace(after=EMBED_THAI),
     # README and pretraining
     "clippo pretrain emoji": PRETRAIN._replace(extra=f"{PRETRAIN.extra} --dataloader_num_workers 1"),
     "clippo pretrain emoji --per_device_train_batch_size 1828 --learning_rate 2e-3": GPU,
