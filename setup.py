@@ -48,6 +48,7 @@ INTEGRATIONS = {
     "timm": ["timm>=1.0.20", "torchvision"],
     "search": ["faiss-cpu>=1.9"],
     "demo": ["gradio>=6.0"],  # 6.31 needs Pillow below 13
+    "qdrant": ["qdrant-client>=1.16"],
     "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.30", "sympy>=1.13"],
     "clip-benchmark": ["clip-benchmark>=1.6", "numpy<2.4"],  # its accuracy() calls float() on arrays of one axis
 }

@@ -10,7 +10,11 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = {"clippo.integrations.sentence_transformers": "sentence_transformers"}  # module -> package of an extra
+# Module -> package of an extra.
+OPTIONAL = {
+    "clippo.search.qdrant": "qdrant_client",
+    "clippo.integrations.sentence_transformers": "sentence_transformers",
+}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

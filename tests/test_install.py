@@ -139,7 +139,7 @@ def test_the_wheels_metadata_agrees_with_the_package(wheel):
 
 
 # Extras for adapters to other projects. The suite runs without them, so no version of theirs is pinned.
-INTEGRATIONS = ("sentence-transformers", "search", "demo", "clip-benchmark", "timm")
+INTEGRATIONS = ("sentence-transformers", "search", "qdrant", "demo", "clip-benchmark", "timm")
 
 
 def test_citation_and_changelog_name_the_version():

@@ -17,6 +17,7 @@ from clippo.data.vectors import Vectors
 
 FILE, ABOUT = "index.faiss", "index.json"
 EXACT_ROWS = 100_000
+CELLS = 2  # cells of an index of N vectors, times sqrt(N): more cells take longer to learn and find no more
 TRAINED_ROWS = 64  # vectors a cell from which the cells are learned
 PROBES = 0.03  # share of the cells that a query reads
 CHUNK = 2**16  # vectors in float32 at a time, so that memory stays bounded
@@ -116,7 +117,7 @@ class SearchIndex:
         vectors, width = self.vectors.vectors, self.vectors.about.width
         index = self._faiss.IndexFlatIP(width)
         if len(vectors) > EXACT_ROWS:
-            cells = int(4 * math.sqrt(len(vectors)))
+            cells = int(CELLS * math.sqrt(len(vectors)))
             half = self._faiss.ScalarQuantizer.QT_fp16
             index = self._faiss.IndexIVFScalarQuantizer(index, width, cells, half, self._faiss.METRIC_INNER_PRODUCT)
             index.nprobe = max(8, int(PROBES * cells))
