@@ -57,6 +57,7 @@ release: $(VENV)/.installed-docs node_modules/onnxruntime-web table  ## packages
 	for model in checkpoints/*; do \
 	  $(RUN) -m clippo export --model $$model --output_dir dist/models/$${model#*/} --card $$model/README.md || exit 1; done
 	$(RUN) -m clippo build web --output_dir dist/spaces/web
+	$(RUN) -m clippo demo web --space dist/spaces/demo
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build -q --strict --site-dir dist/site
 	$(PYTHON) -m venv dist/empty
 	dist/empty/bin/python -m pip install -q --no-deps $(TORCH)
