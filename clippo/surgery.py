@@ -3,6 +3,7 @@
 `grow` makes a larger model. Every other function changes the model in place and keeps all other weights.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,15 @@ from clippo.growth import grow
 from clippo.modeling_clippo import ClippoForSequenceClassification
 from clippo.processing import ClippoProcessor
 
-__all__ = ["grow", "has_head", "inflate_patch_embedding", "init_classifier_bias", "reset_head", "resize_canvas"]
+__all__ = [
+    "freeze_others",
+    "grow",
+    "has_head",
+    "inflate_patch_embedding",
+    "init_classifier_bias",
+    "reset_head",
+    "resize_canvas",
+]
 
 
 @torch.no_grad()
@@ -123,3 +132,29 @@ def init_classifier_bias(model: ClippoForSequenceClassification, labels: list) -
     else:
         count = torch.bincount(labels, minlength=model.config.num_labels) + 1  # a class may be missing from a subset
         model.classifier.bias.copy_((count / count.sum()).log())
+
+
+def freeze_others(model: nn.Module, pattern: str) -> None:
+    """Stop the gradients of all parameters but those that a regular expression finds by name.
+
+    Args:
+        model: Model to train in part.
+        pattern: Regular expression, searched in the names of the parameters.
+
+    Raises:
+        ValueError: No name fits.
+
+    Example:
+        >>> from clippo import ClippoConfig, ClippoModel
+        >>> from clippo.surgery import freeze_others
+        >>> model = ClippoModel(ClippoConfig.from_preset("Ti/16", num_hidden_layers=2, image_size=32))
+        >>> freeze_others(model, r"projection")
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['projection.weight', 'projection.bias']
+    """
+    found = [name for name, _ in model.named_parameters() if re.search(pattern, name)]
+    if not found:
+        some = ", ".join(name for name, _ in list(model.named_parameters())[:3])
+        raise ValueError(f"No parameter has {pattern!r} in its name; names are {some}, ...")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in set(found))

@@ -65,7 +65,7 @@ def draw(icon: Icon, side: int = SIDE) -> tuple[np.ndarray | None, str | None]:
 def open_renderer() -> Callable[[str], bytes]:
     """Function of an SVG document that returns a PNG file. No fonts are read, so texts stay blank.
 
-    The package `resvg` renders the same pixels as `resvg-py` in 40 % of the time.
+    The package `resvg` takes 40 % of the time of `resvg-py`. Of 215,838 icons all but 16 flags have the same pixels.
 
     Raises:
         ImportError: resvg is not installed.

@@ -14,6 +14,7 @@ from clippo.pictograms.pairs import check_folder
 from clippo.pictograms.splits import share_of
 
 COLUMNS, SIDE = 45, 64
+QUALITY = 80  # a lossless sheet is three times as large
 SHEET, LIST = "sheet.webp", "gallery.json"
 LEAST_SETS = 6  # a concept of English words alone is in the gallery if that many sets draw it
 NEAR, HELD_OUT_CONCEPT = "near_held_out", "held_out_concept"
@@ -57,11 +58,11 @@ def build_gallery(data_dir: str | Path, output_dir: str | Path, most: int = 2025
     bank, output = open_bank(data_dir), Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
     lines = -(-len(chosen) // COLUMNS)
-    sheet = Image.new("RGBA", (COLUMNS * SIDE, lines * SIDE))
+    sheet = Image.new("RGB", (COLUMNS * SIDE, lines * SIDE), "white")
     for place, number in enumerate(chosen):
         picture = Image.fromarray(bank.picture(number)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (place % COLUMNS * SIDE, place // COLUMNS * SIDE))
-    sheet.save(output / SHEET, lossless=True, quality=80, method=6)
+        sheet.paste(picture, (place % COLUMNS * SIDE, place // COLUMNS * SIDE), picture)
+    sheet.save(output / SHEET, quality=QUALITY, method=6)
     content = {
         "columns": COLUMNS,
         "side": SIDE,
@@ -125,9 +126,9 @@ def read_gallery(folder: str | Path) -> Gallery:
     content = json.loads((folder / LIST).read_text(encoding="utf-8"))
     columns, side = content["columns"], content["side"]
     with Image.open(folder / SHEET) as sheet:
-        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", sheet.size, "white"), sheet.convert("RGBA")))
+        pixels = np.asarray(sheet.convert("RGB"))
     cells = []
     for place in range(len(content["pictures"])):
         y, x = place // columns * side, place % columns * side
-        cells.append(Image.fromarray(pixels[y : y + side, x : x + side, :3]))
+        cells.append(Image.fromarray(pixels[y : y + side, x : x + side]))
     return Gallery(cells, content["pictures"], content["sets"])

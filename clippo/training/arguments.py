@@ -64,6 +64,10 @@ class ModelArguments:
         default=0,
         metadata={"help": "Texts to fit a new projection to given vectors on, before training; 0 leaves it out."},
     )
+    train_only: str | None = field(
+        default=None,
+        metadata={"help": "Train only the parameters whose name has this regular expression in it; default: all."},
+    )
 
     def __post_init__(self):
         self.config_overrides = from_json("config_overrides", self.config_overrides, dict) or {}

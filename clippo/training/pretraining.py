@@ -31,7 +31,7 @@ from clippo.model_files import find_model
 from clippo.modeling_clippo import ClippoConfig, ClippoModel
 from clippo.pictograms import PictogramSpec
 from clippo.processing import ClippoProcessor
-from clippo.surgery import grow, inflate_patch_embedding, resize_canvas
+from clippo.surgery import freeze_others, grow, inflate_patch_embedding, resize_canvas
 from clippo.training.anchors import Anchors, make_anchors
 from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
 from clippo.training.distillation import DistillationArguments
@@ -275,6 +275,8 @@ def _build_trainer(
     distillation_args: DistillationArguments | None,
 ) -> ContrastiveTrainer:
     model, processor = build_model(model_args)
+    if model_args.train_only is not None:
+        freeze_others(model, model_args.train_only)
     train, validation, collator, eval_collator = build_data(data_args, processor, training_args)
     check_vectors(model.config, train, validation, data_args)
     collator, eval_collator = _with_captions(model, collator, eval_collator, step_args)
@@ -350,7 +352,7 @@ def run_settings(
     """
     model, data = asdict(model_args), asdict(data_args)
     del model["canvas_format"], data["max_skipped"], data["validation"]
-    for name in ("text_options", "fit_projection"):  # a run of a version without them can be resumed
+    for name in ("text_options", "fit_projection", "train_only"):  # a run of a version without them can be resumed
         model = {key: value for key, value in model.items() if key != name or value}
     for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
         data = {key: value for key, value in data.items() if key != name or value}

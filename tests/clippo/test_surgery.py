@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import clippo
-from clippo.surgery import inflate_patch_embedding
+from clippo.surgery import freeze_others, grow, inflate_patch_embedding
 from clippo.tasks.vqa.answers import AnswerVocabulary
 from clippo.tasks.vqa.finetune import VqaModelArguments, build_vqa_model
+
+from ..tiny import tiny_model
 
 
 def test_inflate_patch_embedding_reads_text_as_before(tiny_config):
@@ -35,3 +37,16 @@ def test_a_model_of_text_answers_about_colours(tiny_config, tmp_path):
         assert not torch.equal(model(pixel_values=red).logits, model(pixel_values=blue).logits)
     model.save_pretrained(tmp_path / "saved")
     assert clippo.ClippoForVisualQuestionAnswering.from_pretrained(tmp_path / "saved").config.num_channels == 3
+
+
+def test_only_named_parameters_have_a_gradient():
+    model = grow(tiny_model(), num_modality_layers=1, modality_norms=True)
+    freeze_others(model, r"\.image\.")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all(".image." in name for name in trained)
+    images, texts = torch.rand(2, 3, 64, 64), (torch.rand(2, 1, 64, 64) > 0.7) * -1.0
+    model.train()(pixel_values=images, text_pixel_values=texts, return_loss=True).loss.backward()
+    graded = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert graded <= trained and any("self_attn" in name for name in graded)
+    with pytest.raises(ValueError, match="No parameter has 'nothing' in its name; names are logit_scale"):
+        freeze_others(model, "nothing")

@@ -25,7 +25,7 @@ def test_a_gallery_has_one_picture_of_each_concept_with_its_attribution(gallery)
     assert all(read.sets[row["set"]] for row in read.rows)
     assert all(picture.size == (64, 64) and picture.mode == "RGB" for picture in read.pictures)
     rocket = read.pictures[concepts.index("1f680")]
-    assert np.asarray(rocket)[0, 0].tolist() == [255, 255, 255] and np.asarray(rocket).min() < 100
+    assert np.asarray(rocket)[0, 0].min() > 250 and np.asarray(rocket).min() < 100
 
 
 def test_held_out_pictures_come_first_and_flags_are_left_out():
