@@ -34,6 +34,7 @@ CURRENT = [page for page in PAGES if "results" not in page.parts and page.name !
 OTHER_FLAGS = {
     *("nproc_per_node", "config_file", "machine_rank", "model_type", "pretrained", "dataset"),
     *("from", "help", "field", "index", "trust_remote_code"),
+    *("repo", "logdir"),  # hf upload --repo-type, tensorboard
 }
 
 
