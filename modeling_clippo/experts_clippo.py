@@ -94,7 +94,7 @@ def _grouped_experts(
 
     def linear(rows, weight, bias):
         product = _grouped_mm(rows, weight.to(dtype).transpose(1, 2), offsets)
-        return product + member @ bias.to(dtype)
+        return torch.addmm(product, member, bias.to(dtype))
 
     rows = hidden_states.index_select(0, order // number).to(dtype)  # (T*K, D)
     rows = experts.act_fn(linear(rows, experts.up_proj, experts.up_proj_bias))  # (T*K, I)
