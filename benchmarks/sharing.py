@@ -258,10 +258,11 @@ class Evaluation:
         hits = torch.zeros(len(texts), dtype=torch.bool)
         hits[known] = ranks(texts[known], images, self.partner[known]) == 0
         held_out = torch.arange(len(texts)) >= self.seen
-        by_script = {"all": held_out} | {s: held_out & torch.from_numpy(self.scripts == s) for s in set(self.scripts)}
-        gap = modality_gap(images[self.partner[held_out & known]], texts[held_out & known])
-        recall = {script: hits[rows].float().mean().item() for script, rows in sorted(by_script.items()) if rows.any()}
-        row = {"R@1 seen": hits[: self.seen].float().mean().item(), "R@1 held out": recall, "gap": gap}
+        groups = {"all": held_out | True} | {s: torch.from_numpy(self.scripts == s) for s in sorted(set(self.scripts))}
+        row = {"gap": modality_gap(images[self.partner[held_out & known]], texts[held_out & known])}
+        for name, side in (("R@1 seen", ~held_out), ("R@1 held out", held_out)):
+            found = {str(group): hits[side & own].float() for group, own in groups.items()}
+            row[name] = {group: own.mean().item() for group, own in found.items() if len(own)}
         if self.names.similarity is not None and not isinstance(model, TokenClip):
             sides = [self.embed(model, canvases, True) for canvases in self.names.similarity]
             cosines = (sides[0] * sides[1]).sum(1).double().numpy()
@@ -363,7 +364,7 @@ def run_table(recipe: dict, table: str, names: Names, args: argparse.Namespace, 
         row = run(recipe, names, name, variants[name], seed, args.output_dir, not args.equal_seconds)
         row["place"] = list(recipe[table]).index(name)
         file.write_text(json.dumps(row), encoding="utf-8")
-        recall = f"R@1 {row['R@1 seen']:.1%} seen, {row['R@1 held out']['all']:.1%} held out"
+        recall = f"R@1 {row['R@1 seen']['all']:.1%} seen, {row['R@1 held out']['all']:.1%} held out"
         print(f"{time.time() - start:.0f} s {table}: {name}, seed {seed}: {recall}", flush=True)
 
 

@@ -50,9 +50,9 @@ def main_table(runs: dict[str, list[dict]], equal: dict[str, list[dict]], second
         total, active = (own[0].get(kind, own[0]["parameters"]) / 1e6 for kind in ("parameters", "active"))
         rows.append([
             name,
-            spread([row["R@1 seen"] for row in own]),
+            spread([row["R@1 seen"]["all"] for row in own]),
             spread([row["R@1 held out"]["all"] for row in own]),
-            spread([row["R@1 seen"] for row in same]),
+            spread([row["R@1 seen"]["all"] for row in same]),
             spread([row["R@1 held out"]["all"] for row in same]),
             spread([row["gap"]["distance"] for row in own], 1, 2),
             spread([row["STS"] for row in own if "STS" in row]),
@@ -66,14 +66,15 @@ def main_table(runs: dict[str, list[dict]], equal: dict[str, list[dict]], second
     return table([*head, "ms a step", "steps in equal s", "seeds"], rows)
 
 
-def script_table(runs: dict[str, list[dict]]) -> str:
-    """Held-out R@1 by script, means over the seeds."""
-    scripts = sorted({script for own in runs.values() for row in own for script in row["R@1 held out"]} - {"all"})
+def script_table(runs: dict[str, list[dict]], names: str) -> str:
+    """R@1 of the seen or held-out names by script, means over the seeds."""
+    key = f"R@1 {names}"
+    scripts = sorted({script for own in runs.values() for row in own for script in row[key]} - {"all"})
     rows = []
     for name, own in runs.items():
-        means = [np.mean([row["R@1 held out"].get(script, np.nan) for row in own]) for script in scripts]
+        means = [np.mean([row[key][script] for row in own if script in row[key]]) for script in scripts]
         rows.append([name, *(f"{100 * mean:.1f}" for mean in means)])
-    return table(["variant", *scripts], rows)
+    return table([f"variant, {names}", *scripts], rows)
 
 
 def expert_table(runs: dict[str, list[dict]]) -> str:
@@ -110,7 +111,8 @@ def main() -> None:
         seconds = args.folder / f"{name} seconds.json"
         times = json.loads(seconds.read_text(encoding="utf-8")) if seconds.exists() else {}
         equal = read(args.folder / f"{name} seconds")
-        print(f"{name}\n\n{main_table(runs, equal, times)}\n{script_table(runs)}\n{expert_table(runs)}")
+        print(f"{name}\n\n{main_table(runs, equal, times)}")
+        print(script_table(runs, "seen"), script_table(runs, "held out"), expert_table(runs), sep="\n")
     if args.figure:
         run = (found["variants"] | found["ablations"])[args.variant][0]
         draw_expert_use({int(block): groups for block, groups in run["experts"].items()}, args.figure)
