@@ -3,7 +3,7 @@
     python benchmarks/experts_step.py --preset S/16 --batch_size 256
 
 Rounds alternate between the models, so that all see the same state of the machine. The batch has images of noise and
-texts of eleven words.
+texts of eleven words. On a CPU the seconds are those of the process, because other work may share its cores.
 """
 
 import argparse
@@ -36,20 +36,24 @@ def step(model, optimizer, batch: dict, device: str) -> None:
     optimizer.zero_grad()
 
 
+def clock(device: str) -> float:
+    """Seconds: of the device on a GPU, of this process alone on a CPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
 def seconds(model, optimizer, batch: dict, device: str, steps: int) -> float:
     """Mean seconds of a step."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock(device)
     for _ in range(steps):
         step(model, optimizer, batch, device)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / steps
+    return (clock(device) - start) / steps
 
 
 def main() -> None:
-    """Print the median of the rounds for each model, and their ratio."""
+    """Print the median of the rounds for each model, and of the ratios to the dense model of the same round."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--preset", default="S/16", help="Size of the model.")
     parser.add_argument("--image_size", type=int, default=224, help="Side of the canvas in pixels.")
@@ -77,10 +81,10 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, model in models.items():
             times[name].append(seconds(*model, batch, device, args.steps))
-    dense = np.median(times["dense"])
     for name, values in times.items():
+        ratio = np.median(np.divide(values, times["dense"]))
         rounds = ", ".join(f"{1000 * value:.1f}" for value in values)
-        print(f"{name}: {1000 * np.median(values):.1f} ms, {np.median(values) / dense:.3f} x dense (rounds {rounds})")
+        print(f"{name}: {1000 * np.median(values):.1f} ms, {ratio:.3f} x dense (rounds {rounds})")
 
 
 if __name__ == "__main__":
