@@ -39,6 +39,7 @@ class About:
         rows: N, rows of the data set.
         width: E.
         dtype: Type of the numbers, such as "float16".
+        made_by: Hash of model and preprocessing. Vectors of equal rows with the same hash need not be made again.
 
     Example:
         >>> About("timm:resnet18", "photos", "image", "images", "ab12", 3, 512, "float16").width
@@ -53,6 +54,7 @@ class About:
     rows: int
     width: int
     dtype: str
+    made_by: str = ""
 
 
 def row_hash(cell: Any, kind: str) -> bytes:
@@ -142,9 +144,13 @@ class Vectors:
 
     def of_cell(self, cell: Any) -> torch.Tensor | None:
         """Vector of a cell with the same content as one of the data set, or None."""
+        return self.of_hash(row_hash(cell, self.about.kind))
+
+    def of_hash(self, content: bytes) -> torch.Tensor | None:
+        """Vector of the row with this `row_hash`, or None."""
         if self._by_hash is None:
             self._by_hash = {content.tobytes(): row for row, content in enumerate(self.hashes)}
-        row = self._by_hash.get(row_hash(cell, self.about.kind))
+        row = self._by_hash.get(content)
         return None if row is None else self.get(row)
 
     def search(self, query: torch.Tensor, k: int = 10) -> list[tuple[str, float]]:

@@ -19,7 +19,7 @@ from clippo.demo.spaces import write_space
 from clippo.visualization.inputs import CHECKOUT, read_images
 
 LABELS = "cat\nHund\nракета\n虹"
-EXAMPLES = [["red fruit"], ["Regenbogen"], ["ракета"], ["飛行機"], ["शेर"]]
+EXAMPLES = [["guitar"], ["Regenbogen"], ["ракета"], ["飛行機"], ["शेर"]]
 
 
 def import_gradio() -> Any:

@@ -100,14 +100,17 @@ def embed(args: EmbedArguments) -> Vectors:
         model.to(device or state.device), processor, output / "parts", args.batch_size, args.text_batch_size,
         args.part_size, args.progress,
     )  # fmt: skip
-    fingerprint = digest(encoder._cache_key(f"{kind}, {args.vector_dtype}"), *hashes)
+    made_by = encoder._cache_key(f"{kind}, {args.vector_dtype}")
+    fingerprint = digest(made_by, *hashes)
     name, keys = args.name or args.model, _keys(rows, column, args.key)
-    written = _up_to_date(output, fingerprint)
+    before = _written(output)
+    written = before if before is not None and before.about.fingerprint == fingerprint else None
     state.wait_for_everyone()  # no process writes before all have looked
     if written is None:
-        embedded = _embed(encoder, cells, column, kind)
+        embedded = _embed_new(encoder, cells, column, kind, hashes, before, made_by)
         vectors = embedded.vectors.to(DTYPES[args.vector_dtype])
-        about = About(name, args.data, column, kind, fingerprint, len(rows), vectors.shape[1], args.vector_dtype)
+        width = vectors.shape[1]
+        about = About(name, args.data, column, kind, fingerprint, len(rows), width, args.vector_dtype, made_by)
         if state.is_main_process:
             for row, reason in list(embedded.broken.items())[:3]:
                 print(f"row {row} has no vector: {reason}", file=sys.stderr)
@@ -124,13 +127,38 @@ def embed(args: EmbedArguments) -> Vectors:
     return written
 
 
-def _up_to_date(folder: Path, fingerprint: str) -> Vectors | None:
-    """Returns the vectors that were written before, if nothing that they depend on has changed."""
+def _written(folder: Path) -> Vectors | None:
+    """Returns the vectors that were written before, if there are any."""
     try:
-        vectors = Vectors(folder)
+        return Vectors(folder)
     except (FileNotFoundError, ValueError):
         return None
-    return vectors if vectors.about.fingerprint == fingerprint else None
+
+
+def _embed_new(
+    encoder: Encoder,
+    cells: Any,
+    column: str,
+    kind: str,
+    hashes: list[bytes],
+    before: Vectors | None,
+    made_by: str,
+) -> EmbeddedImages:
+    """Embeds the rows that `before` has no vector for, if the same model and preprocessing made it, else all."""
+    usable = before is not None and before.about.made_by == made_by
+    known = {row: vector for row, h in enumerate(hashes) if usable and (vector := before.of_hash(h)) is not None}
+    if not known:
+        return _embed(encoder, cells, column, kind)
+    print(f"{len(known)} of {len(cells)} rows have their vectors already", file=sys.stderr)
+    found, broken = dict(known), {}
+    # One known row goes along, because the encoder refuses images of which none can be read.
+    new = sorted({*range(len(cells))} - {*known} | {next(iter(known))})
+    if len(new) > 1:
+        embedded = _embed(encoder, cells.select(new), column, kind)
+        found |= {new[place]: vector for place, vector in zip(embedded.kept, embedded.vectors, strict=True)}
+        broken = {new[place]: reason for place, reason in embedded.broken.items()}
+    kept = sorted(found)
+    return EmbeddedImages(torch.stack([found[row].float() for row in kept]), kept, broken)
 
 
 def _embed(encoder: Encoder, cells: Any, column: str, kind: str) -> EmbeddedImages:

@@ -88,7 +88,8 @@ def graphs_of(model: nn.Module) -> list[Graph]:
     """List the graphs of a model.
 
     Args:
-        model: `ClippoModel` or a model with a classification head.
+        model: `ClippoModel` or a model with a classification head. One whose image vectors are given has its text side
+            only.
 
     Raises:
         ValueError: The model has a form that cannot be one static graph.
@@ -103,9 +104,12 @@ def graphs_of(model: nn.Module) -> list[Graph]:
     if name == "ClippoModel":
         image, text = {"pixel_values": "images"}, {"text_pixel_values": "texts"}
         scores = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
+        texts = Graph("text_model", TextGraph(model), text, ("text_embeds",))
+        if model.config.image_tower_is_foreign:  # its image vectors are given
+            return [texts]
         return [
             Graph("vision_model", ImageGraph(model), image, ("image_embeds",)),
-            Graph("text_model", TextGraph(model), text, ("text_embeds",)),
+            texts,
             Graph("model", PairGraph(model), image | text, scores),
         ]
     if name not in HEADS:

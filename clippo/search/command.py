@@ -18,6 +18,7 @@ from transformers import HfArgumentParser
 
 from clippo.data.samples import UnusableRow, read_image
 from clippo.data.sources import load_rows
+from clippo.data.vectors import Vectors, row_hash
 from clippo.evaluation.encoder import Encoder
 from clippo.evaluation.vector_models import open_vector_model
 from clippo.processing import open_image
@@ -37,7 +38,8 @@ class SearchArguments:
         default=None, metadata={"help": "Contact sheet to write: an .html file with the pictures inside, or an image."}
     )
     model: str | None = field(
-        default=None, metadata={"help": "Model of the queries (default: the one that made the vectors)."}
+        default=None,
+        metadata={"help": "Model of the queries (default: the one that made the vectors), or one that reads for it."},
     )
 
     def __post_init__(self):
@@ -57,12 +59,13 @@ def search(index: SearchIndex, args: SearchArguments) -> list[tuple[str, list[Hi
 
     Raises:
         FileNotFoundError: The model or a picture is missing.
-        ValueError: The model has vectors of another width.
+        ValueError: The model is not the one that made the vectors, nor one that reads for it.
     """
     made_by = index.vectors.about.model
-    if args.model and args.model != made_by and Path(args.model).name != Path(made_by).name:
-        raise ValueError(f"{args.vectors} was made by {made_by}, not by {args.model}; embed the data with that model.")
     model, processor = open_vector_model(args.model or made_by)
+    reads_for = getattr(getattr(model, "config", None), "image_tower", None)  # a text tower for given image vectors
+    if args.model and Path(args.model).name != Path(made_by).name and reads_for != made_by:
+        raise ValueError(f"{args.vectors} was made by {made_by}, not by {args.model}; embed the data with that model.")
     encoder = Encoder(model, processor)
     queries = [encoder.texts(args.query)] if args.query else []
     if args.image:
@@ -71,18 +74,34 @@ def search(index: SearchIndex, args: SearchArguments) -> list[tuple[str, list[Hi
     return list(zip([*args.query, *args.image], hits, strict=True))
 
 
-def _results(rows: Any, column: str, kind: str, hits: list[Hit]) -> list[Result]:
-    """Names and pictures of hits. A file that was deleted since then has no picture."""
-    results = []
+def show_hits(rows: Any, vectors: Vectors, hits: list[Hit]) -> list[Result]:
+    """Names and pictures of hits. A file that was deleted since then has no picture.
+
+    Args:
+        rows: The data set as it is now.
+        vectors: Its vectors.
+        hits: Hits of a query.
+    """
+    kind, results = vectors.about.kind, []
     for hit in hits:
-        cell = rows[hit.row][column] if hit.row < len(rows) else None
-        picture = None
+        cell, picture = _cell(rows, vectors, hit), None
         if kind == "images":
             with contextlib.suppress(UnusableRow):
                 picture = read_image(cell)
-        name = str(cell) if kind == "texts" else hit.key or f"row {hit.row}"
+        name = hit.key or f"row {hit.row}"
+        if kind == "texts" and cell is not None:
+            name = str(cell)
         results.append(Result(hit.score, name if kind == "texts" else Path(name).name, picture))
     return results
+
+
+def _cell(rows: Any, vectors: Vectors, hit: Hit) -> Any:
+    """Cell of a hit; the rows may have moved since they were embedded, and then a file is found by its name."""
+    about = vectors.about
+    cell = rows[hit.row][about.column] if hit.row < len(rows) else None
+    if cell is not None and row_hash(cell, about.kind) == vectors.hashes[hit.row].tobytes():
+        return cell
+    return hit.key if about.kind == "images" and hit.key and Path(hit.key).is_file() else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         index = SearchIndex(args.vectors)
         found, about = search(index, args), index.vectors.about
         rows = load_rows(about.data)
-        shown = [(title, _results(rows, about.column, about.kind, hits)) for title, hits in found]
+        shown = [(title, show_hits(rows, index.vectors, hits)) for title, hits in found]
         for title, results in shown:
             print(f"\n{title}")
             for result in results:

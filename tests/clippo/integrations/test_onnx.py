@@ -103,3 +103,8 @@ def test_a_tower_alone_and_a_folder_without_export_are_refused(exported, tmp_pat
         graphs_of(tiny_model(clippo.ClippoVisionModel))
     with pytest.raises(FileNotFoundError, match=r"vision_model\.onnx; write it with `clippo export onnx"):
         OnnxEncoder(tmp_path)
+
+
+def test_a_model_that_reads_texts_only_is_one_graph():
+    model = tiny_model(image_tower="some/model", project_images=False)
+    assert [graph.name for graph in graphs_of(model)] == ["text_model"]

@@ -104,6 +104,20 @@ def test_without_a_network_on_a_phone_by_keyboard(address, browser):  # noqa: F8
     assert "characters do not fit" in (answer(page, "x" * 300) and page.inner_text("#cut"))
 
 
+def test_what_a_visitor_lacks_is_one_sentence(address, browser):  # noqa: F811
+    context = browser.new_context(service_workers="block")
+    old = context.new_page()
+    old.add_init_script("WebAssembly.validate = () => false")
+    old.goto(address)
+    old.wait_for_function("document.getElementById('status').textContent.includes('has no WebAssembly SIMD')")
+    page = context.new_page()
+    page.route("**/glyphs-rest.bin.gz", lambda route: route.fulfill(status=404))
+    page.goto(address)
+    page.wait_for_selector("body[data-ready=true] #results li", timeout=120_000)
+    page.fill("#query", "飛行機")  # its glyphs are in the second file
+    page.wait_for_function("document.getElementById('status').textContent.includes('cannot be fetched (404)')")
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="run `npm install onnxruntime-web`"):
         find_runtime(tmp_path)
