@@ -20,28 +20,32 @@ import torch
 
 from clippo.data.vectors import About, Vectors
 from clippo.search import SearchIndex
+from clippo.search import index as index_module
 from clippo.search.index import FILE
 
 COUNT = 10  # hits of a query
 SHARES = (0.003, 0.01, 0.03, 0.1)  # of the cells that a query reads
 
 
-def synthetic(rows: int, width: int) -> torch.Tensor:
-    """float16 (rows, width) of unit length, in 2,000 clusters as embeddings of concepts are."""
+def synthetic(rows: int, width: int, noise: float) -> torch.Tensor:
+    """float16 (rows, width) of unit length, in 2,000 clusters as embeddings of concepts are.
+
+    With more noise a query's neighbours lie in more cells.
+    """
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(2000, width, generator=generator)
     vectors = torch.empty(rows, width, dtype=torch.float16)
     for start in range(0, rows, 2**16):
         stop = min(rows, start + 2**16)
         own = centres[torch.randint(2000, (stop - start,), generator=generator)]
-        own = own + 0.7 * torch.randn(stop - start, width, generator=generator)
+        own = own + noise * torch.randn(stop - start, width, generator=generator)
         vectors[start:stop] = torch.nn.functional.normalize(own, dim=1).half()
     return vectors
 
 
-def write(folder: str, rows: int, width: int, queries: int) -> float:
+def write(folder: str, rows: int, width: int, queries: int, noise: float) -> float:
     """Write the folder that `clippo embed` would write, and the queries: stored vectors with noise."""
-    vectors = synthetic(rows, width)
+    vectors = synthetic(rows, width, noise)
     generator = torch.Generator().manual_seed(1)
     chosen = vectors[torch.randint(rows, (queries,), generator=generator)].float()
     chosen = torch.nn.functional.normalize(chosen + 0.02 * torch.randn(chosen.shape, generator=generator), dim=1)
@@ -52,8 +56,9 @@ def write(folder: str, rows: int, width: int, queries: int) -> float:
     return time.perf_counter() - start
 
 
-def build(folder: str) -> tuple[float, float]:
-    """Make the index and write it: wall seconds and processor seconds."""
+def build(folder: str, cells: float) -> tuple[float, float]:
+    """Make the index with `cells` x sqrt(N) cells and write it: wall seconds and processor seconds."""
+    index_module.CELLS = cells
     start, busy = time.perf_counter(), time.process_time()
     SearchIndex(folder)
     return time.perf_counter() - start, time.process_time() - busy
@@ -127,13 +132,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--noise", type=float, default=0.7, help="Spread of a cluster; the centres have 1.")
+    parser.add_argument("--cells", type=float, default=index_module.CELLS, help="Cells, times sqrt(rows).")
     parser.add_argument("--folder", help="Folder to keep, whose index is used if it exists.")
     args = parser.parse_args()
     with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
         if not (Path(folder) / "queries.npy").exists():
-            seconds, peak = alone(write, folder, args.rows, args.width, args.queries)
+            seconds, peak = alone(write, folder, args.rows, args.width, args.queries, args.noise)
             print(f"{args.rows:,} vectors of {args.width} written in {seconds:.1f} s, peak {peak:.2f} GiB", flush=True)
-        (seconds, busy), peak = alone(build, folder)
+        (seconds, busy), peak = alone(build, folder, args.cells)
         size = (Path(folder) / FILE).stat().st_size / 2**30
         print(
             f"indexed in {seconds:.0f} s ({busy:.0f} s of one core), {size:.2f} GiB on disk, peak {peak:.2f} GiB",
