@@ -4,15 +4,16 @@ python -m clippo.release.check_install --model checkpoints/clippo-emoji --image 
 """
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import distribution
+from io import StringIO
 from pathlib import Path
 
 from transformers import pipeline
 
 import clippo
+from clippo import cli
 from clippo.recipe_files import find_recipe
 
 LABELS = ("cat", "Hund", "ракета", "пицца", "木")
@@ -34,9 +35,10 @@ def check_package() -> str:
     if clippo.ClippoTokenizer(canvas_size=80)(["wheel"])["text_pixel_values"][0].min() > 0:  # 0 is ink
         raise RuntimeError("The packaged font has no glyphs; build the wheel again.")
     find_recipe("emoji")
-    said = subprocess.run([sys.executable, "-m", "clippo", "--version"], capture_output=True, text=True, check=True)
-    if said.stdout.split() != ["clippo", installed.version]:
-        raise RuntimeError(f"`clippo --version` printed {said.stdout!r}, and the package is {installed.version}.")
+    with redirect_stdout(StringIO()) as said:
+        cli.main(["--version"])
+    if said.getvalue().split() != ["clippo", installed.version]:
+        raise RuntimeError(f"`clippo --version` printed {said.getvalue()!r}, and the package is {installed.version}.")
     return installed.version
 
 

@@ -17,9 +17,8 @@ from clippo.data.vectors import Vectors
 
 FILE, ABOUT = "index.faiss", "index.json"
 EXACT_ROWS = 100_000
-CELLS = (
-    4  # cells of an index of N vectors, times sqrt(N); half as many are learned in a third of the time and find less
-)
+# Times the root of the number of vectors. With half as many, learning takes a third of the time, and less is found.
+CELLS = 4
 TRAINED_ROWS = 64  # vectors a cell from which the cells are learned
 PROBES = 0.03  # share of the cells that a query reads
 CHUNK = 2**16  # vectors in float32 at a time, so that memory stays bounded
