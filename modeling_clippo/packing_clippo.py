@@ -30,6 +30,7 @@ PADDED_GROUPS, CANVASES_PER_GROUP = 4, 4
 
 # The backend where the kernel for ragged sequences runs: "tiles", or "varlen" for that kernel alone.
 GPU_BACKEND = "tiles"
+BACKENDS = ("tiles", "varlen", "flash", "padded", "whole", "static")
 
 
 class Part(NamedTuple):
@@ -128,7 +129,7 @@ def pack(
         dtype: Dtype of the masks of tiles.
 
     Raises:
-        ValueError: There is no canvas.
+        ValueError: There is no canvas, `kept` has another shape than (B, N), or the backend is not known.
 
     Example:
         >>> import torch
@@ -139,6 +140,7 @@ def pack(
     """
     if backend != "static" and not sum(count for _, count, _, _ in canvases):
         raise ValueError("There is no canvas to encode; pass at least one image or one text.")
+    _check(canvases, backend)
     if backend == "tiles":
         return _pack_tiles(canvases, dtype)
     padded = backend in ("padded", "whole", "static")
@@ -162,6 +164,20 @@ def pack(
     if padded:
         return PackedSequence(tuple(parts), max_patches, backend, groups=tuple(groups))
     return PackedSequence(tuple(parts), max_patches, backend, _offsets(torch.cat(lengths)))
+
+
+def _check(canvases: Sequence[tuple[str, int, int, torch.Tensor | None]], backend: str) -> None:
+    """Raise ValueError for an unknown backend, or for masks that do not fit. Shapes alone are read, no values."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} cannot pack canvases; choose one of {', '.join(BACKENDS)}.")
+    if backend == "static":
+        return  # shapes of a traced or exported model may be symbols
+    for modality, count, patches, kept in canvases:
+        if kept is not None and kept.shape != (count, patches):
+            raise ValueError(
+                f"The mask of kept patches is {tuple(kept.shape)} for {count} {modality} canvases of {patches} "
+                f"patches; give one value a patch, ({count}, {patches})."
+            )
 
 
 def split_by_modality(packed: PackedSequence) -> list[PackedSequence]:

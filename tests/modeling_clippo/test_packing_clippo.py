@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from clippo import ClippoTokenizer
 from clippo.modeling_clippo import attention_clippo, embeddings_clippo, packing_clippo, tiles_clippo
 from clippo.modeling_clippo.grad_cache_clippo import cut_batches
-from clippo.modeling_clippo.packing_clippo import packed_backend
+from clippo.modeling_clippo.packing_clippo import pack, packed_backend
 
 from ..tiny import tiny_model
 
@@ -155,6 +155,20 @@ def test_without_the_kernel_canvases_are_padded(monkeypatch, capability, head_si
 def test_a_batch_without_canvases_is_an_error():
     with pytest.raises(ValueError, match="There is no canvas to encode; pass at least one image or one text"):
         tiny_model().vision_model.encode([(images(1)[:0], "image")])
+
+
+@pytest.mark.parametrize("backend", ["tiles", "varlen", "padded", "whole"])
+def test_lengths_that_do_not_add_up_are_an_error(backend):
+    kept = torch.ones(3, 4, dtype=torch.bool)
+    with pytest.raises(
+        ValueError, match=r"mask of kept patches is \(3, 4\) for 2 text canvases of 4 patches; give one"
+    ):
+        pack([("text", 2, 4, kept)], backend, torch.device("cpu"))
+
+
+def test_a_backend_that_cannot_pack_is_named():
+    with pytest.raises(ValueError, match="backend='flex' cannot pack canvases; choose one of tiles, varlen, flash"):
+        pack([("text", 2, 4, None)], "flex", torch.device("cpu"))
 
 
 class Operations(TorchDispatchMode):
