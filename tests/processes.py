@@ -9,6 +9,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# Head of a program in which clippo cannot be imported.
+HIDE_CLIPPO = """
+import sys
+class Hidden:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "clippo":
+            raise ModuleNotFoundError("No module named 'clippo'", name=name)
+sys.meta_path.insert(0, Hidden)
+"""
+
 
 def run_processes(work: Callable[..., Any], world: int, folder: Path, *args) -> list[Any]:
     """Results of `work(rank, *args)` in each of `world` processes; it must be a function of a module."""

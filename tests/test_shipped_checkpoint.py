@@ -11,6 +11,7 @@ from transformers import pipeline
 import clippo
 
 from .conftest import ROOT
+from .processes import HIDE_CLIPPO
 
 FOLDER = ROOT / "checkpoints" / "clippo-emoji"
 READER = ROOT / "checkpoints" / "clippo-reader"
@@ -22,15 +23,6 @@ for name in ("AutoTokenizer", "AutoImageProcessor", "AutoProcessor", "AutoModel"
         print(name, "opened", type(thing).__module__)
     except ImportError as error:
         print(name, "failed", error)
-"""
-HIDE = """
-import sys
-class Hidden:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "clippo":
-            raise ModuleNotFoundError("No module named 'clippo'", name=name)
-sys.meta_path.insert(0, Hidden)
 """
 
 
@@ -67,7 +59,7 @@ def test_trusting_it_opens_the_package_or_names_it(package, tmp_path):
     if package:
         environment["PYTHONPATH"] = str(ROOT)
     else:  # hidden, because the environment of the tests may have it
-        program = HIDE + program
+        program = HIDE_CLIPPO + program
     command = [sys.executable, "-c", program, str(FOLDER)]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()

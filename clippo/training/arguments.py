@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from clippo.recipe_files import find_recipe
+from clippo.training.processes import RunRefusedError
 
 # Names of arguments that changed -> the names they have now.
 RENAMED = {"model": "config_overrides"}
@@ -239,6 +240,35 @@ def parse_command(dataclass_types: tuple[type, ...], argv: Sequence[str] | None,
         return parse_recipe(dataclass_types, argv)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def run_command(
+    run: Callable[..., Any],
+    dataclass_types: tuple[type, ...],
+    argv: Sequence[str] | None,
+    usage: str,
+    refusals: tuple[type[Exception], ...] = (),
+) -> Any:
+    """Runs a training command with the arguments of `parse_command`.
+
+    Args:
+        run: Function of one argument for each dataclass.
+        dataclass_types: The argument dataclasses.
+        argv: Command line without the program's name; default: `sys.argv[1:]`.
+        usage: Text that is printed when the command line is empty.
+        refusals: Errors that end the command with their sentence, beside missing files and refused runs.
+
+    Returns:
+        The result of `run`.
+
+    Raises:
+        SystemExit: The command line is empty or wrong, or `run` raised one of those errors.
+    """
+    arguments = parse_command(dataclass_types, argv, usage)
+    try:
+        return run(*arguments)
+    except (FileNotFoundError, RunRefusedError, *refusals) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def _refuse_old_flags(arguments: list[str], known: set[str]) -> None:

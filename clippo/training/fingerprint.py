@@ -26,6 +26,7 @@ SETTINGS = (
     "train_sampling_strategy", "ignore_data_skip",
 )  # fmt: skip
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
+PLACES = ("path", "vectors")  # fields of a source that name a folder, which may be moved
 ROWS = 512  # rows that a content hash reads, evenly spaced
 BLOCK, BLOCKS = 2**16, 64  # bytes that a content hash reads at a time, and number of times over all files
 
@@ -70,6 +71,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in names
         if old.get(name) != new.get(name) or (name in old) != (name in new)
     ]
+
+
+def without_places(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the fields of sources without the folders they are in, which may be moved between two runs.
+
+    Args:
+        sources: Sources of a recipe.
+
+    Example:
+        >>> from clippo.training.fingerprint import without_places
+        >>> without_places([{"path": "data/train.parquet", "weight": 2}])
+        [{'weight': 2}]
+    """
+    return [{name: value for name, value in source.items() if name not in PLACES} for source in sources]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,11 +33,11 @@ from clippo.pictograms import PictogramSpec
 from clippo.processing import ClippoProcessor
 from clippo.surgery import freeze_others, grow, inflate_patch_embedding, resize_canvas
 from clippo.training.anchors import Anchors, make_anchors
-from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, parse_command
+from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, StepArguments, run_command
 from clippo.training.distillation import DistillationArguments
+from clippo.training.fingerprint import without_places
 from clippo.training.given_vectors import check_vectors, given_items
 from clippo.training.optimization import OptimizerArguments
-from clippo.training.processes import RunRefusedError
 from clippo.training.projection import fit_projection
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
@@ -356,8 +356,7 @@ def run_settings(
         model = {key: value for key, value in model.items() if key != name or value}
     for name in ("random_crop", "augment_on_device"):  # a run of a version without them can be resumed
         data = {key: value for key, value in data.items() if key != name or value}
-    places = ("path", "vectors")
-    data["sources"] = [{name: value for name, value in spec.items() if name not in places} for spec in data["sources"]]
+    data["sources"] = without_places(data["sources"])
     settings = {"model": model, "data": data, "optimizer": asdict(optimizer_args or OptimizerArguments())}
     if distillation_args is not None and distillation_args.changes_the_loss:
         settings["distillation"] = distillation_args.settings()
@@ -377,8 +376,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         *(ModelArguments, DataArguments, TrainingArguments, StepArguments, OptimizerArguments, ResumeArguments),
         DistillationArguments,
     )
-    arguments = parse_command(kinds, argv, usage=__doc__)
-    try:
-        pretrain(*arguments)
-    except (FileNotFoundError, RunRefusedError) as error:
-        raise SystemExit(f"error: {error}") from error
+    run_command(pretrain, kinds, argv, usage=__doc__)

@@ -29,11 +29,10 @@ from clippo.tasks.generation.examples import TaskExamples
 from clippo.tasks.generation.metrics import CaptionOverlap, CharacterErrorRate, lower_ascii
 from clippo.tasks.generation.specs import OF_IMAGES, TaskSpec
 from clippo.tasks.vqa.accuracy import VqaAccuracy
-from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, parse_command
+from clippo.training.arguments import ModelArguments, ResumeArguments, from_json, run_command
 from clippo.training.endless import StopWorkers, make_endless
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.fingerprint import describe_data
-from clippo.training.processes import RunRefusedError
+from clippo.training.fingerprint import describe_data, without_places
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import data_seed
 
@@ -318,8 +317,12 @@ def _build_trainer(
 def _settings(model_args: GenerationModelArguments, task_args: TaskArguments) -> dict[str, Any]:
     """Returns the settings that change the weights, without paths of the data, which may be moved."""
     model = asdict(model_args)
-    tasks = [{name: value for name, value in spec.items() if name != "path"} for spec in task_args.tasks or []]
-    return {"model": model, "tasks": tasks, "flip": task_args.flip, "shift": task_args.shift}
+    return {
+        "model": model,
+        "tasks": without_places(task_args.tasks or []),
+        "flip": task_args.flip,
+        "shift": task_args.shift,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -329,8 +332,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name. Default: those of the process.
     """
     kinds = (GenerationModelArguments, TaskArguments, Seq2SeqTrainingArguments, ResumeArguments)
-    arguments = parse_command(kinds, argv, usage=__doc__)
-    try:
-        finetune_generate(*arguments)
-    except (FileNotFoundError, RunRefusedError) as error:
-        raise SystemExit(f"error: {error}") from error
+    run_command(finetune_generate, kinds, argv, usage=__doc__)

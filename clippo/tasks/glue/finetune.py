@@ -49,9 +49,8 @@ from clippo.tasks.glue.results import (
     write_json,
     write_report,
 )
-from clippo.training.arguments import ResumeArguments, parse_command
+from clippo.training.arguments import ResumeArguments, run_command
 from clippo.training.finetuning import FineTuningTrainer
-from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
 
 logger = logging.getLogger(__name__)
@@ -376,8 +375,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name. Default: those of the process.
     """
-    arguments = parse_command((GlueArguments, GlueTrainingArguments, ResumeArguments), argv, usage=__doc__)
-    try:
-        print(markdown_table(finetune_glue(*arguments)))
-    except (FileNotFoundError, RunRefusedError) as error:
-        raise SystemExit(f"error: {error}") from error
+    kinds = (GlueArguments, GlueTrainingArguments, ResumeArguments)
+    print(markdown_table(run_command(finetune_glue, kinds, argv, usage=__doc__)))

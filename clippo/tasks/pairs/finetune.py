@@ -25,10 +25,10 @@ from clippo.tasks.pairs.interpolation import Point, choose, interpolate
 from clippo.tasks.pairs.judge import Judge
 from clippo.tasks.pairs.report import draw, table
 from clippo.tasks.pairs.sources import mix_pairs
-from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, from_json, parse_command
+from clippo.training.arguments import DataArguments, ModelArguments, ResumeArguments, from_json, run_command
 from clippo.training.finetuning import LayerRatesMixin
+from clippo.training.fingerprint import without_places
 from clippo.training.pretraining import build_model, device_views, run_settings, with_augmentation
-from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import ContrastiveTrainer, data_seed, retrieval_metrics
 
@@ -176,7 +176,7 @@ def _settings(model_args: ModelArguments, data_args: DataArguments, keep_args: K
     keep = asdict(keep_args)
     for name in ("evaluations", "alphas", "keep", "micro_batch_size"):
         del keep[name]
-    keep["replay"] = [{name: value for name, value in spec.items() if name != "path"} for spec in keep_args.replay]
+    keep["replay"] = without_places(keep_args.replay)
     return {**run_settings(model_args, data_args), "keep": keep}
 
 
@@ -227,8 +227,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: With one sentence, for arguments and data that cannot be used.
     """
     kinds = (ModelArguments, DataArguments, KeepArguments, TrainingArguments, ResumeArguments)
-    arguments = parse_command(kinds, argv, usage=__doc__)
-    try:
-        finetune_pairs(*arguments)
-    except (FileNotFoundError, ImportError, RunRefusedError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+    run_command(finetune_pairs, kinds, argv, usage=__doc__, refusals=(ImportError, ValueError))

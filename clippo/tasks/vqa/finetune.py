@@ -25,10 +25,9 @@ from clippo.tasks.vqa.data import QuestionCollator, SeededSampler, VisualQuestio
 from clippo.tasks.vqa.grids import ImageGrids, compute_grids, compute_question_tokens, open_grids
 from clippo.tasks.vqa.matching import MATCHING_ANSWERS, MatchingCollator, load_captions, matching_accuracy
 from clippo.tasks.vqa.model import VqaModelArguments, build_vqa_model
-from clippo.training.arguments import ResumeArguments, parse_command
+from clippo.training.arguments import ResumeArguments, run_command
 from clippo.training.finetuning import FineTuningTrainer
 from clippo.training.fingerprint import describe_data, describe_files
-from clippo.training.processes import RunRefusedError
 from clippo.training.run_lock import run_lock
 from clippo.training.trainer import data_seed
 
@@ -315,8 +314,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name. Default: those of the process.
     """
     kinds = (VqaModelArguments, VqaDataArguments, TrainingArguments, ResumeArguments)
-    arguments = parse_command(kinds, argv, usage=__doc__)
-    try:
-        finetune_vqa(*arguments)
-    except (FileNotFoundError, RunRefusedError) as error:
-        raise SystemExit(f"error: {error}") from error
+    run_command(finetune_vqa, kinds, argv, usage=__doc__)

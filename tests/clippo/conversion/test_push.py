@@ -11,6 +11,7 @@ import clippo
 
 from ...conftest import ROOT
 from ...fake_hub import TOKEN, FakeHub
+from ...processes import HIDE_CLIPPO
 from ...tiny import save_tiny
 
 PUSH = """
@@ -32,13 +33,6 @@ except SystemExit as end:
     print(end)
 """
 PULL = """
-import sys
-class Hidden:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "clippo":
-            raise ModuleNotFoundError("No module named 'clippo'", name=name)
-sys.meta_path.insert(0, Hidden)
 import numpy as np
 from transformers import AutoModel, AutoProcessor
 
@@ -84,7 +78,7 @@ def test_what_comes_back_without_the_package_embeds_the_same(hub):
     )
     outputs = model(**inputs)
     expected = np.concatenate([outputs.text_embeds.detach(), outputs.image_embeds.detach()])
-    run(fake, folder, PULL)
+    run(fake, folder, HIDE_CLIPPO + PULL)
     for name in ("me-stock", "team-ours"):
         np.testing.assert_allclose(np.load(folder / f"{name}.npy"), expected, atol=1e-6)
 
